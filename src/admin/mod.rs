@@ -1,0 +1,1 @@
+//! The admin socket: requests and answers as JSON lines.

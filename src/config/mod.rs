@@ -1,0 +1,1 @@
+//! From TOML to what the daemon needs: raw, checked, reported.

@@ -1,0 +1,60 @@
+//! How long a connection may be silent in each state.
+
+/// Milliseconds on a monotonic clock that starts anywhere; wraps after 49.7 days, compared by wrapping subtraction.
+///
+/// Nothing at or below the datapath reads a clock: time is an argument, so a capture replays in virtual time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Millis(pub u32);
+
+impl Millis {
+    /// Milliseconds since `earlier`.
+    pub fn since(self, earlier: Millis) -> u32 {
+        self.0.wrapping_sub(earlier.0)
+    }
+
+    /// This many milliseconds later.
+    pub fn after(self, milliseconds: u32) -> Millis {
+        Millis(self.0.wrapping_add(milliseconds))
+    }
+}
+
+/// Longest timeout that may be set, in milliseconds: 20 days, well below half of what [`Millis`] can tell apart.
+pub const MAX_TIMEOUT: u32 = 20 * 24 * 3600 * 1000;
+
+macro_rules! timeouts {
+    ($($field:ident $default:literal $why:literal,)*) => {
+        /// Timeouts in milliseconds, by the kernel's names (`nf_conntrack_*_timeout_*`) without their prefix.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub struct Timeouts { $(#[doc = $why] pub $field: u32,)* }
+
+        impl Default for Timeouts {
+            fn default() -> Self { Self { $($field: $default,)* } }
+        }
+
+        impl Timeouts {
+            /// Every key of `[timeouts]`.
+            pub const KEYS: &'static [&'static str] = &[$(stringify!($field),)*];
+
+            /// Default and reason of every key, for the reference.
+            pub const REFERENCE: &'static [(&'static str, u32, &'static str)] = &[$((stringify!($field), $default, $why),)*];
+
+            /// The field of a key.
+            pub fn get_mut(&mut self, key: &str) -> Option<&mut u32> {
+                match key { $(stringify!($field) => Some(&mut self.$field),)* _ => None }
+            }
+        }
+    };
+}
+
+timeouts! {
+    tcp_syn_sent 30_000 "First SYN seen: 30 s, not the kernel's 120, so that a SYN flood leaves the table soon.",
+    tcp_syn_recv 60_000 "SYN/ACK seen: the kernel's 60 s.",
+    tcp_established 900_000 "Data may flow: 15 min, IPVS's value; the kernel's 5 days fill the table of a load balancer.",
+    tcp_fin_wait 120_000 "One side closed: the kernel's 120 s.",
+    tcp_close_wait 60_000 "The other side has acknowledged the close: the kernel's 60 s.",
+    tcp_last_ack 30_000 "Both sides closed, the last ACK is missing: the kernel's 30 s.",
+    tcp_time_wait 60_000 "Closed in order: 60 s, the time a Linux backend keeps the port; the kernel's conntrack keeps 120.",
+    tcp_close 10_000 "Closed by RST: the kernel's 10 s.",
+    udp 30_000 "Packets in one direction only: the kernel's 30 s.",
+    udp_stream 120_000 "Packets in both directions: the kernel's 120 s.",
+}

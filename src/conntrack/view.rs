@@ -1,0 +1,46 @@
+//! What lists and the control thread see of a connection: a copy, taken while workers go on.
+
+use super::{Millis, TcpState};
+use std::net::SocketAddr;
+
+/// One direction's addresses and ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TupleView {
+    /// Sender of this direction's packets.
+    pub source: SocketAddr,
+    /// Where they are sent.
+    pub destination: SocketAddr,
+}
+
+/// A copy of one connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionView {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Client → VIP.
+    pub original: TupleView,
+    /// Backend → SNAT address.
+    pub reply: TupleView,
+    /// TCP state; `None` for other protocols.
+    pub tcp_state: Option<TcpState>,
+    /// Packets were seen in both directions.
+    pub seen_reply: bool,
+    /// Not given up first when the table is full.
+    pub assured: bool,
+    /// Index of the service.
+    pub service: u16,
+    /// Index of the backend.
+    pub backend: u16,
+    /// Packets and bytes client → backend.
+    pub original_packets: u32,
+    /// IP bytes client → backend.
+    pub original_bytes: u64,
+    /// Packets backend → client.
+    pub reply_packets: u32,
+    /// IP bytes backend → client.
+    pub reply_bytes: u64,
+    /// When the last packet was seen.
+    pub last_seen: Millis,
+    /// Milliseconds of silence after which it is removed in its present state.
+    pub timeout: u32,
+}

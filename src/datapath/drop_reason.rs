@@ -1,0 +1,65 @@
+//! Every reason for which a frame ends in weir: one list that makes the enum, the labels and the sentences.
+
+macro_rules! drop_reasons {
+    ($($variant:ident $label:literal $sentence:literal,)*) => {
+        /// Why a frame was dropped. The label is stable: metrics, `weir drops` and tests use it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum DropReason { $(#[doc = $sentence] $variant,)* }
+
+        impl DropReason {
+            /// All reasons, in the order of the enum.
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$variant,)*];
+
+            /// The stable name.
+            pub const fn label(self) -> &'static str {
+                match self { $(DropReason::$variant => $label,)* }
+            }
+
+            /// One sentence for a human.
+            pub const fn sentence(self) -> &'static str {
+                match self { $(DropReason::$variant => $sentence,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    NotIp "not_ip" "The frame carries neither IPv4 nor IPv6.",
+    FrameTooShort "frame_too_short" "The frame ends before its headers do.",
+    IpVersion "ip_version" "The IP version field does not fit the EtherType.",
+    IpHeaderLength "ip_header_length" "The IPv4 header length is below 20 bytes or reaches past the packet.",
+    IpTotalLength "ip_total_length" "The IP length field is below the headers or reaches past the frame.",
+    IpHeaderChecksum "ip_header_checksum" "The IPv4 header checksum is wrong.",
+    IpSourceRoute "ip_source_route" "The packet asks for source routing (IPv4 LSRR or SSRR, IPv6 routing header with segments left).",
+    IpOptions "ip_options" "An IPv4 option is malformed.",
+    ExtensionHeaders "extension_headers" "The IPv6 extension header chain is malformed or longer than eight headers.",
+    MartianSource "martian_source" "The source address may not come in from outside: multicast, loopback, unspecified, broadcast.",
+    OwnSource "own_source" "The source is an address of weir itself, or equals the destination.",
+    Fragment "fragment" "The packet is a fragment.",
+    UnknownProtocol "unknown_protocol" "The transport protocol is not one that weir tracks.",
+    IcmpUnrelated "icmp_unrelated" "An ICMP message that belongs to no tracked connection.",
+    TcpHeaderLength "tcp_header_length" "The TCP data offset is below 20 bytes or reaches past the packet.",
+    TcpFlags "tcp_flags" "The TCP flags are a combination that no sender makes.",
+    UdpLength "udp_length" "The UDP length field is below 8 bytes or reaches past the packet.",
+    PortZero "port_zero" "Source or destination port is 0.",
+    NoService "no_service" "No service has this destination, protocol and port, and no connection is known.",
+    TcpNotSyn "tcp_not_syn" "A TCP packet of no known connection that does not open one.",
+    TcpInvalid "tcp_invalid" "A TCP packet that the state of its connection does not allow.",
+    NoBackend "no_backend" "No backend of the pool takes new connections.",
+    NoSnatPort "no_snat_port" "Every SNAT address and port toward this backend is taken.",
+    TableFull "table_full" "The connection table has no room.",
+    Clash "clash" "Two workers opened the same connection at once and the other one left again.",
+    TtlExpired "ttl_expired" "TTL or hop limit ran out here.",
+    NoRoute "no_route" "The kernel has no route to the next hop that weir could use.",
+    NeighbourUnresolved "neighbour_unresolved" "The next hop's link address was not resolved in time.",
+    WaitQueueFull "wait_queue_full" "Too many packets wait for a next hop to be resolved.",
+    TooBig "too_big" "The packet is larger than the MTU of the outgoing interface and no ICMP error could be sent.",
+    Hook "hook" "A registered hook handler dropped it.",
+    TxRingFull "tx_ring_full" "The TX ring of the outgoing interface had no room.",
+    NoFrame "no_frame" "No free frame was left in the UMEM.",
+    PortDown "port_down" "The outgoing interface is gone or down.",
+}
+
+/// Number of reasons.
+pub const DROP_REASONS: usize = DropReason::ALL.len();

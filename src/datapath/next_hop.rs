@@ -1,0 +1,224 @@
+//! Where a packet goes next on the wire: routes and neighbours as the kernel has them, mirrored by the control thread.
+//!
+//! A connection remembers one small [`NextHopId`] for each direction and the [`NextHops::epoch`] at which it was looked up. When
+//! routes change, the epoch moves on and the connection looks its next hops up again; when only a neighbour's link address
+//! changes, its slot is overwritten and every connection over it follows at once.
+
+use super::{MAX_PORTS, PortId};
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+/// Index of a neighbour's slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NextHopId(pub u16);
+
+/// Slots for neighbours; a connection has 16 bits for each of its next hops.
+pub const NEXT_HOPS: usize = 1 << 16;
+
+/// A neighbour, resolved: what the Ethernet header toward it looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextHop {
+    /// Destination of the frame.
+    pub mac: [u8; 6],
+    /// Out of this port.
+    pub port: PortId,
+    /// With this 802.1Q VLAN id, 1 to 4094; 0 without tag.
+    pub vlan: u16,
+}
+
+impl NextHop {
+    /// MAC in the upper 48 bits, port in 4, VLAN id in 12: one load reads all of it.
+    fn pack(self) -> u64 {
+        let mac = self.mac.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+        mac << 16 | u64::from(self.port.0 & 0xf) << 12 | u64::from(self.vlan & 0xfff)
+    }
+
+    fn unpack(bits: u64) -> Option<Self> {
+        let [m0, m1, m2, m3, m4, m5, _, _] = bits.to_be_bytes();
+        let mac = [m0, m1, m2, m3, m4, m5];
+        let hop = Self { mac, port: PortId((bits >> 12 & 0xf) as u8), vlan: (bits & 0xfff) as u16 };
+        (mac != [0; 6]).then_some(hop)
+    }
+}
+
+/// One route of the kernel that leads out of one of weir's interfaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Destinations that it is for.
+    pub prefix: IpNet,
+    /// `None`: the destination is on the link itself.
+    pub gateway: Option<IpAddr>,
+    /// Out of this port.
+    pub port: PortId,
+    /// With this VLAN id; 0 without tag.
+    pub vlan: u16,
+    /// The kernel's priority: the lower one wins among equal prefixes.
+    pub metric: u32,
+}
+
+/// Routes, longest prefix first, so that the first match is the one to take.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Routes(Vec<Route>);
+
+impl Routes {
+    /// Sorts the routes by prefix length and metric.
+    pub fn new(mut routes: Vec<Route>) -> Self {
+        routes.sort_by_key(|route| (std::cmp::Reverse(route.prefix.prefix_len()), route.metric));
+        Self(routes)
+    }
+
+    /// The route to `destination`.
+    pub fn find(&self, destination: IpAddr) -> Option<&Route> {
+        self.0.iter().find(|route| route.prefix.contains(&destination))
+    }
+}
+
+/// What the datapath must know of an interface, kept up to date by the control thread. Independent numbers: `Relaxed`.
+#[derive(Debug, Default)]
+pub struct PortState {
+    /// Its own MAC address in the lower 48 bits, the first byte the highest.
+    mac: AtomicU64,
+    /// Largest IP packet, in bytes; 0 while the interface is down.
+    mtu: AtomicU32,
+    /// 1: checksums of frames that come in here may be partial and are computed anew.
+    recompute: AtomicU32,
+}
+
+impl PortState {
+    /// The interface's own MAC address.
+    pub fn mac(&self) -> [u8; 6] {
+        let [_, _, mac @ ..] = self.mac.load(Ordering::Relaxed).to_be_bytes();
+        mac
+    }
+
+    /// Largest IP packet in bytes; 0 while the interface is down.
+    pub fn mtu(&self) -> u32 {
+        self.mtu.load(Ordering::Relaxed)
+    }
+
+    /// Whether checksums of frames received here may be partial.
+    pub fn recompute(&self) -> bool {
+        self.recompute.load(Ordering::Relaxed) != 0
+    }
+
+    /// The control thread's: address and MTU (0: down).
+    pub fn set(&self, mac: [u8; 6], mtu: u32) {
+        self.mac.store(mac.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte)), Ordering::Relaxed);
+        self.mtu.store(mtu, Ordering::Relaxed);
+    }
+
+    /// The control thread's: `checksum = "recompute"`.
+    pub fn set_recompute(&self, recompute: bool) {
+        self.recompute.store(u32::from(recompute), Ordering::Relaxed);
+    }
+}
+
+/// All next hops of the daemon, shared by control (writes) and workers (read).
+#[derive(Debug)]
+pub struct NextHops {
+    slots: Box<[AtomicU64]>,
+    next_free: AtomicU32,
+    neighbours: DashMap<(PortId, u16, IpAddr), NextHopId>,
+    routes: ArcSwap<Routes>,
+    epoch: AtomicU16,
+    ports: [PortState; MAX_PORTS],
+}
+
+/// Why there is no next hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreachable {
+    /// No route leads there through one of weir's interfaces.
+    NoRoute,
+    /// The neighbour is not resolved; this address must be.
+    Unresolved(PortId, IpAddr),
+}
+
+impl Default for NextHops {
+    fn default() -> Self {
+        Self {
+            slots: (0..NEXT_HOPS).map(|_| AtomicU64::new(0)).collect(),
+            next_free: AtomicU32::new(0),
+            neighbours: DashMap::new(),
+            routes: ArcSwap::default(),
+            epoch: AtomicU16::new(0),
+            ports: Default::default(),
+        }
+    }
+}
+
+impl NextHops {
+    /// What is known of an interface.
+    pub fn port(&self, port: PortId) -> &PortState {
+        &self.ports[usize::from(port.0) % MAX_PORTS]
+    }
+
+    /// Moves when routes changed. Pairs with the `Release` in [`NextHops::set_routes`]: who sees the new epoch finds the new routes.
+    #[inline]
+    pub fn epoch(&self) -> u16 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The neighbour in a slot, `None` while it is not resolved. `Relaxed`: the word is the whole message.
+    #[inline]
+    pub fn get(&self, id: NextHopId) -> Option<NextHop> {
+        NextHop::unpack(self.slots[usize::from(id.0)].load(Ordering::Relaxed))
+    }
+
+    /// Route and neighbour lookup for a first packet or after the epoch moved.
+    pub fn find(&self, destination: IpAddr) -> Result<NextHopId, Unreachable> {
+        let routes = self.routes.load();
+        let route = routes.find(destination).ok_or(Unreachable::NoRoute)?;
+        let neighbour = route.gateway.unwrap_or(destination);
+        let unresolved = Unreachable::Unresolved(route.port, neighbour);
+        let id = *self.neighbours.get(&(route.port, route.vlan, neighbour)).ok_or(unresolved)?;
+        self.get(id).map(|_| id).ok_or(unresolved)
+    }
+
+    /// The control thread's: replaces all routes. Returns whether anything changed.
+    pub fn set_routes(&self, routes: Routes) -> bool {
+        if **self.routes.load() == routes {
+            return false;
+        }
+        self.routes.store(std::sync::Arc::new(routes));
+        // Release: pairs with the Acquire in `epoch`.
+        self.epoch.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    /// The route that a packet to `destination` takes now.
+    pub fn route(&self, destination: IpAddr) -> Option<Route> {
+        self.routes.load().find(destination).copied()
+    }
+
+    /// The control thread's: the kernel resolved a neighbour, or its link address changed. `false` when all slots are taken.
+    pub fn set_neighbour(&self, address: IpAddr, hop: NextHop) -> bool {
+        let key = (hop.port, hop.vlan, address);
+        let known = self.neighbours.get(&key).map(|id| *id);
+        let Some(id) = known.or_else(|| self.take_slot()) else { return false };
+        self.slots[usize::from(id.0)].store(hop.pack(), Ordering::Relaxed);
+        self.neighbours.insert(key, id);
+        true
+    }
+
+    /// The control thread's: the kernel forgot a neighbour or failed to resolve it. Its slot stays its own, empty.
+    pub fn clear_neighbour(&self, address: IpAddr, port: PortId, vlan: u16) {
+        if let Some(id) = self.neighbours.get(&(port, vlan, address)) {
+            self.slots[usize::from(id.0)].store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Neighbours with a slot: address, slot and what is in it.
+    pub fn neighbours(&self) -> Vec<(IpAddr, NextHopId, Option<NextHop>)> {
+        self.neighbours.iter().map(|item| (item.key().2, *item.value(), self.get(*item.value()))).collect()
+    }
+
+    fn take_slot(&self) -> Option<NextHopId> {
+        let slot = self.next_free.load(Ordering::Relaxed);
+        let id = u16::try_from(slot).ok()?;
+        self.next_free.store(slot + 1, Ordering::Relaxed);
+        Some(NextHopId(id))
+    }
+}

@@ -1,0 +1,31 @@
+//! Where frames come from and go to.
+
+use crate::datapath::{Frame, PortId};
+use std::io;
+use std::time::Duration;
+
+/// The ports of one worker. Implemented over AF_XDP ([`xsk`]), over memory ([`memory`]) and over captures ([`pcap`]).
+///
+/// The implementation owns the frames; it lends at most [`crate::datapath::BURST`] of them to a closure, which decides
+/// each one's [`crate::datapath::Fate`], and then does what the fates say: puts them on the TX ring of the port named (counting
+/// `tx` or the drop `tx_ring_full`), or takes them back (counting the drop). A frame that shall wait has been copied by the closure
+/// and is taken back without being counted as a drop.
+pub trait Ports {
+    /// How many there are; their ids are 0 to `count() - 1`.
+    fn count(&self) -> usize;
+
+    /// Takes a burst from the RX ring of `port`, if there is one, and returns how many frames it had.
+    fn receive(&mut self, port: PortId, process: &mut dyn FnMut(&mut [Frame<'_>])) -> usize;
+
+    /// Lends up to `wanted` empty frames (length 0, port 0) to be written and given a fate. Returns how many it lent.
+    fn originate(&mut self, wanted: usize, process: &mut dyn FnMut(&mut [Frame<'_>])) -> usize;
+
+    /// Makes the kernel send what is on the TX rings, reaps completions, refills the fill rings. Once a loop, also when idle.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Whether frames are still on their way out: the worker must not sleep long.
+    fn transmitting(&self) -> bool;
+
+    /// Sleeps until a frame arrives at any port or `timeout` has passed.
+    fn wait(&mut self, timeout: Duration) -> io::Result<()>;
+}

@@ -1,0 +1,1 @@
+//! What the kernel knows and does for weir: links, addresses, routes, neighbours, queues, cores, privileges.

@@ -1,0 +1,1 @@
+//! Network address translation: the choice of a port, the rewrite of a packet, ICMP errors.

@@ -1,0 +1,11 @@
+//! Services, pools, backends, and the read-only snapshot of them that every worker loads once a burst.
+
+mod backend;
+mod pool;
+mod snapshot;
+mod vip;
+
+pub use backend::{Backend, BackendId};
+pub use pool::Pool;
+pub use snapshot::{Snapshot, SnatPool};
+pub use vip::{Protocol, Service, ServiceId, Services};

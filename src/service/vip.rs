@@ -1,0 +1,105 @@
+//! A service: a VIP, a protocol and perhaps a port, served by a pool through a scheduler.
+
+use super::Pool;
+use crate::schedule::Scheduler;
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Transport protocols that a service may be on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Protocol {
+    /// IP protocol 6
+    Tcp = 6,
+    /// IP protocol 17
+    Udp = 17,
+}
+
+impl Protocol {
+    /// The IP protocol number.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The protocol with this IP protocol number.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            _ => None,
+        }
+    }
+
+    /// The name in the config and in lists.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Index of a service; the control thread gives it out and keeps it over reloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceId(pub u16);
+
+/// What clients connect to.
+#[derive(Debug)]
+pub struct Service {
+    /// Stable over reloads, by name.
+    pub id: ServiceId,
+    /// The name in the config.
+    pub name: String,
+    /// The address that clients connect to.
+    pub vip: IpAddr,
+    /// `None`: every port of the VIP, kept toward the backend.
+    pub port: Option<u16>,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Who chooses the backend.
+    pub scheduler: Arc<dyn Scheduler>,
+    /// Who is chosen from.
+    pub pool: Arc<Pool>,
+}
+
+/// All services, found by the destination of a first packet.
+#[derive(Debug, Default)]
+pub struct Services {
+    list: Vec<Arc<Service>>,
+    by_port: HashMap<(IpAddr, u16, Protocol), usize>,
+    any_port: HashMap<(IpAddr, Protocol), usize>,
+}
+
+impl Services {
+    /// An index over `list`; destinations are unique (the config check sees to that).
+    pub fn new(list: Vec<Arc<Service>>) -> Self {
+        let mut services = Self::default();
+        for (index, service) in list.iter().enumerate() {
+            match service.port {
+                Some(port) => services.by_port.insert((service.vip, port, service.protocol), index),
+                None => services.any_port.insert((service.vip, service.protocol), index),
+            };
+        }
+        services.list = list;
+        services
+    }
+
+    /// The service at this destination: the one on the port before the one on every port.
+    pub fn find(&self, vip: IpAddr, port: u16, protocol: Protocol) -> Option<&Arc<Service>> {
+        let index = self.by_port.get(&(vip, port, protocol)).or_else(|| self.any_port.get(&(vip, protocol)))?;
+        self.list.get(*index)
+    }
+
+    /// All of them, in the order of the config.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.list.iter()
+    }
+}
