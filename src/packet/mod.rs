@@ -1,1 +1,49 @@
 //! Views of packet headers, parsing, checksums.
+//!
+//! The panic contract: [`parse`] looks at every length once. After it returned `Ok`, no accessor of the [`Headers`] it returned panics
+//! for the same bytes. Addresses and ports are returned as they read on the wire, the first byte the highest.
+
+pub mod checksum;
+pub mod ethernet;
+pub mod icmp;
+pub mod ipv4;
+pub mod ipv6;
+pub mod tcp;
+pub mod udp;
+
+mod headers;
+mod malformed;
+
+pub use headers::{Headers, Ip, Payload, parse};
+pub use malformed::Malformed;
+
+/// Two bytes at `offset`, the first the highest.
+///
+/// # Panics
+/// When the bytes end before.
+#[inline(always)]
+pub fn be16(bytes: &[u8], offset: usize) -> u16 {
+    u16::from_be_bytes([bytes[offset], bytes[offset + 1]])
+}
+
+/// Four bytes at `offset`, the first the highest.
+///
+/// # Panics
+/// When the bytes end before.
+#[inline(always)]
+pub fn be32(bytes: &[u8], offset: usize) -> u32 {
+    let bytes = &bytes[offset..offset + 4];
+    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+/// Eight bytes at `offset`, the first the highest.
+///
+/// # Panics
+/// When the bytes end before.
+#[inline(always)]
+pub fn be64(bytes: &[u8], offset: usize) -> u64 {
+    u64::from(be32(bytes, offset)) << 32 | u64::from(be32(bytes, offset + 4))
+}
+
+#[cfg(test)]
+mod tests;

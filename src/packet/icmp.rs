@@ -1,0 +1,32 @@
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443): what weir reads and sends of them.
+
+/// IP protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// Next header of ICMPv6.
+pub const ICMPV6: u8 = 58;
+/// Bytes in front of the quoted packet, in both.
+pub const HEADER: usize = 8;
+
+/// Types and codes of ICMP.
+pub mod v4 {
+    /// Destination unreachable.
+    pub const UNREACHABLE: u8 = 3;
+    /// Code of [`UNREACHABLE`]: fragmentation needed and DF set; the next-hop MTU stands in bytes 6 and 7 (RFC 1191, section 4).
+    pub const FRAGMENTATION_NEEDED: u8 = 4;
+    /// Time exceeded; code 0 is in transit.
+    pub const TIME_EXCEEDED: u8 = 11;
+    /// Parameter problem.
+    pub const PARAMETER_PROBLEM: u8 = 12;
+}
+
+/// Types of ICMPv6; errors are below 128 (RFC 4443, section 2.1).
+pub mod v6 {
+    /// Destination unreachable.
+    pub const UNREACHABLE: u8 = 1;
+    /// Packet too big; the MTU stands in bytes 4 to 7 (RFC 4443, section 3.2).
+    pub const PACKET_TOO_BIG: u8 = 2;
+    /// Time exceeded; code 0 is in transit.
+    pub const TIME_EXCEEDED: u8 = 3;
+    /// Parameter problem.
+    pub const PARAMETER_PROBLEM: u8 = 4;
+}

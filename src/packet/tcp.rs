@@ -1,0 +1,63 @@
+//! TCP (RFC 9293).
+
+use super::{Malformed, be32};
+
+/// Bytes of the header without options.
+pub const HEADER: usize = 20;
+/// Offset of the sequence number.
+pub const SEQUENCE: usize = 4;
+/// Offset of the acknowledgment number.
+pub const ACKNOWLEDGMENT: usize = 8;
+/// Offset of the data offset (upper four bits, in units of 4 bytes).
+pub const DATA_OFFSET: usize = 12;
+/// Offset of the flags.
+pub const FLAGS: usize = 13;
+/// Offset of the window.
+pub const WINDOW: usize = 14;
+/// Offset of the checksum.
+pub const CHECKSUM: usize = 16;
+
+/// Flag bits.
+pub mod flag {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronize sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// Push.
+    pub const PSH: u8 = 0x08;
+    /// The acknowledgment number counts.
+    pub const ACK: u8 = 0x10;
+    /// The urgent pointer counts.
+    pub const URG: u8 = 0x20;
+}
+
+/// Checks data offset and flags; returns the flags.
+#[inline(always)]
+pub(super) fn parse(segment: &[u8]) -> Result<u8, Malformed> {
+    let Some(fixed) = segment.first_chunk::<HEADER>() else { return Err(Malformed::TcpHeaderLength) };
+    let header = usize::from(fixed[DATA_OFFSET] >> 4) * 4;
+    if header < HEADER || header > segment.len() {
+        return Err(Malformed::TcpHeaderLength);
+    }
+    check_ports(be32(fixed, 0))?;
+    check_flags(fixed[FLAGS])
+}
+
+/// Both ports in one word, neither may be 0 (RFC 6335, section 6: port 0 is reserved).
+#[inline(always)]
+pub(super) fn check_ports(ports: u32) -> Result<(), Malformed> {
+    if ports >> 16 == 0 || ports & 0xffff == 0 { Err(Malformed::PortZero) } else { Ok(()) }
+}
+
+/// PSH, URG, ECE and CWR go with everything; of the rest, these are what TCP sends: SYN, SYN ACK, RST, RST ACK, FIN ACK, ACK.
+#[inline(always)]
+fn check_flags(flags: u8) -> Result<u8, Malformed> {
+    use flag::{ACK, FIN, RST, SYN};
+    match flags & (FIN | SYN | RST | ACK) {
+        ACK | SYN | RST => Ok(flags),
+        of if of == SYN | ACK || of == RST | ACK || of == FIN | ACK => Ok(flags),
+        _ => Err(Malformed::TcpFlags),
+    }
+}
