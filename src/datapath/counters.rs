@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The counters of one worker.
 ///
-/// Conservation: at any quiet moment `rx = tx + waiting + Σ drops`, exactly. A frame that is answered in place
+/// Conservation: at any quiet moment `rx + originated = tx + waiting + Σ drops`, exactly. A frame that is answered in place
 /// (an ICMP error) counts as received and as transmitted; `originated` counts frames that weir sent without having received one.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -30,7 +30,7 @@ pub struct Counters {
     pub established: Counter,
     /// Bursts with at least one frame.
     pub bursts: Counter,
-    drops: Drops,
+    by_reason: Drops,
 }
 
 #[derive(Debug)]
@@ -44,13 +44,13 @@ impl Default for Drops {
 
 impl Counters {
     /// The counter of one drop reason.
-    pub fn drop(&self, reason: DropReason) -> &Counter {
-        &self.drops.0[reason as usize]
+    pub fn drops(&self, reason: DropReason) -> &Counter {
+        &self.by_reason.0[reason as usize]
     }
 
     /// All drops together.
     pub fn dropped(&self) -> u64 {
-        self.drops.0.iter().map(Counter::get).sum()
+        self.by_reason.0.iter().map(Counter::get).sum()
     }
 }
 

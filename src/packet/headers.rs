@@ -88,7 +88,9 @@ fn parse_payload(payload: &[u8], protocol: u8, icmp: u8) -> Result<Payload, Malf
     match protocol {
         6 => Ok(Payload::Tcp(tcp::parse(payload)?)),
         17 => udp::parse(payload).map(|()| Payload::Udp),
-        _ if protocol == icmp => payload.first_chunk::<{ icmp::HEADER }>().map(|fixed| Payload::Icmp(fixed[0])).ok_or(Malformed::FrameTooShort),
+        _ if protocol == icmp => {
+            payload.first_chunk::<{ icmp::HEADER }>().map(|fixed| Payload::Icmp(fixed[0])).ok_or(Malformed::FrameTooShort)
+        }
         _ => Err(Malformed::UnknownProtocol),
     }
 }

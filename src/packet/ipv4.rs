@@ -63,7 +63,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Ipv4, Malformed> {
 /// One's complement sum of a header without options, folded; 0xffff when the checksum in it is right (RFC 1071).
 #[inline(always)]
 fn sum_of_fixed_header(fixed: &[u8; HEADER]) -> u16 {
-    let words = u64::from(be32(fixed, 0)) + u64::from(be32(fixed, 4)) + u64::from(be32(fixed, 8)) + u64::from(be32(fixed, 12)) + u64::from(be32(fixed, 16));
+    let words = u64::from(be32(fixed, 0))
+        + u64::from(be32(fixed, 4))
+        + u64::from(be32(fixed, 8))
+        + u64::from(be32(fixed, 12))
+        + u64::from(be32(fixed, 16));
     checksum::fold(words)
 }
 
