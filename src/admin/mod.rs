@@ -1,1 +1,27 @@
-//! The admin socket: requests and answers as JSON lines.
+//! The admin socket: how the commands talk to a running daemon.
+//!
+//! A client connects to a unix socket, writes a [`Request`] as one line of JSON and reads one line of JSON, an [`Answer`], or for
+//! lists one line each and an [`Answer::End`]. It may ask again on the same connection. Every client has a thread of its own, of
+//! which there are few, so that one who reads slowly or writes garbage holds up neither packets nor the control thread.
+
+mod answer;
+mod client;
+mod filter;
+mod request;
+mod server;
+mod socket;
+
+pub use answer::{
+    Answer, Backend, Connection, Connections, Drop, Explanation, Interface, Neighbour, Pool, Queue, Service, Status, Worker,
+};
+pub use client::{Client, ClientError};
+pub use filter::{AddressFilter, ConnectionFilter, NoAddress};
+pub use request::{Flow, Request};
+pub use server::{Desk, Limits, Server};
+pub use socket::bind;
+
+/// Where the socket is unless the config or `--socket` says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/weir/weir.sock";
+
+#[cfg(test)]
+mod tests;

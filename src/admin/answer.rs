@@ -1,0 +1,267 @@
+//! What a running daemon answers: JSON objects, one a line.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// One line of an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// To [`super::Request::Status`].
+    Status(Box<Status>),
+    /// One of a list.
+    Connection(Connection),
+    /// A list is over; nothing follows.
+    End {
+        /// Lines of the list.
+        count: u64,
+    },
+    /// To [`super::Request::ConnectionCount`].
+    Count {
+        /// Connections that match.
+        count: u64,
+    },
+    /// To [`super::Request::Drops`].
+    Drops(Vec<Drop>),
+    /// To [`super::Request::Reload`].
+    Reloaded {
+        /// What was done, one sentence a step; empty when the file changes nothing.
+        plan: Vec<String>,
+        /// The generation in force.
+        generation: u64,
+    },
+    /// To [`super::Request::Explain`].
+    Explained(Explanation),
+    /// The request was refused; nothing was changed.
+    Error {
+        /// Why, perhaps over several lines.
+        message: String,
+    },
+}
+
+/// The daemon at this moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the package.
+    pub version: String,
+    /// Of the process.
+    pub pid: u32,
+    /// Since READY.
+    pub uptime_seconds: u64,
+    /// The file.
+    pub config: String,
+    /// Counts the reloads that changed something, from 1.
+    pub generation: u64,
+    /// In the order of the config.
+    pub interfaces: Vec<Interface>,
+    /// One a core.
+    pub workers: Vec<Worker>,
+    /// In the order of the config.
+    pub services: Vec<Service>,
+    /// In the order of the config.
+    pub pools: Vec<Pool>,
+    /// The table.
+    pub connections: Connections,
+    /// Neighbours that weir knows of.
+    pub next_hops: Vec<Neighbour>,
+}
+
+/// An interface that weir serves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Of the kernel.
+    pub name: String,
+    /// Carrier and administratively up.
+    pub up: bool,
+    /// Its link address.
+    pub mac: String,
+    /// Largest IP packet, in bytes; 0 while it is down.
+    pub mtu: u32,
+    /// How the XDP program is attached: `native` or `generic`.
+    pub attached: String,
+    /// One socket each.
+    pub queues: Vec<Queue>,
+    /// Frames that the XDP program gave to weir.
+    pub redirected: u64,
+    /// Frames that it left to the kernel.
+    pub passed: u64,
+}
+
+/// One queue of an interface.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Queue {
+    /// Its number.
+    pub queue: u32,
+    /// Index of the worker that serves it.
+    pub worker: u32,
+    /// What was got: `zero-copy`, `copy` or `generic`.
+    pub mode: String,
+    /// Frames that the kernel dropped at this socket: RX ring full, fill ring empty, or invalid.
+    pub ring_drops: u64,
+}
+
+/// One worker and what it has counted since the start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    /// From 0.
+    pub index: u32,
+    /// The core that it is pinned to.
+    pub cpu: u32,
+    /// Frames received.
+    pub rx: u64,
+    /// Bytes of them.
+    pub rx_bytes: u64,
+    /// Frames sent.
+    pub tx: u64,
+    /// Bytes of them.
+    pub tx_bytes: u64,
+    /// Frames answered here instead of forwarded.
+    pub answered: u64,
+    /// Frames sent without a received one.
+    pub originated: u64,
+    /// Frames that wait for a neighbour now.
+    pub waiting: u64,
+    /// Connections confirmed.
+    pub new_connections: u64,
+    /// Packets of known connections.
+    pub established: u64,
+    /// Drops by reason; reasons that never happened are left out.
+    pub drops: BTreeMap<String, u64>,
+    /// rx − tx − waiting − Σ drops: 0 at any quiet moment.
+    pub conservation: i64,
+}
+
+/// What clients connect to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// In the config.
+    pub name: String,
+    /// Its address.
+    pub vip: IpAddr,
+    /// None: every port.
+    pub port: Option<u16>,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Who chooses the backend.
+    pub scheduler: String,
+    /// Who is chosen from.
+    pub pool: String,
+}
+
+/// Backends that serve the same thing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pool {
+    /// In the config.
+    pub name: String,
+    /// In the order of the config.
+    pub backends: Vec<Backend>,
+}
+
+/// One server of one pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Where connections are sent.
+    pub address: SocketAddr,
+    /// As configured.
+    pub weight: u32,
+    /// `up`, `down`, or `unchecked` where the pool has no health check.
+    pub health: String,
+    /// What the last check found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Tracked now.
+    pub connections: u32,
+    /// Confirmed since the daemon started.
+    pub total_connections: u64,
+}
+
+/// How full the table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// Confirmed now.
+    pub count: u64,
+    /// Room, of each family.
+    pub capacity: u64,
+}
+
+/// A neighbour on the link.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// Its address.
+    pub address: IpAddr,
+    /// Where it is; none while it is not resolved.
+    pub interface: Option<String>,
+    /// 802.1Q VLAN id, 0 without.
+    pub vlan: u16,
+    /// Its link address; none while it is not resolved.
+    pub mac: Option<String>,
+}
+
+/// One tracked connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Connection {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// TCP state by the kernel's name; none for other protocols.
+    pub state: Option<String>,
+    /// Client.
+    pub source: SocketAddr,
+    /// VIP.
+    pub destination: SocketAddr,
+    /// Backend.
+    pub backend: SocketAddr,
+    /// Source address and port toward the backend.
+    pub snat: SocketAddr,
+    /// Name of the service, `-` when it is in no config any more.
+    pub service: String,
+    /// Packets in both directions were seen.
+    pub seen_reply: bool,
+    /// Not given up first when the table is full.
+    pub assured: bool,
+    /// Packets client → backend.
+    pub packets: u32,
+    /// IP bytes client → backend.
+    pub bytes: u64,
+    /// Packets backend → client.
+    pub reply_packets: u32,
+    /// IP bytes backend → client.
+    pub reply_bytes: u64,
+    /// Milliseconds until it is removed if nothing more comes; below 0: it is about to be.
+    pub expires_in: i64,
+}
+
+/// A drop reason and how often it was the reason, over all workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drop {
+    /// The stable label.
+    pub reason: String,
+    /// Frames.
+    pub count: u64,
+    /// For a human.
+    pub sentence: String,
+}
+
+/// What would happen to a packet, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Steps in the order in which the datapath takes them, one sentence each.
+    pub steps: Vec<String>,
+    /// `forward`, or the label of the drop reason, or `pass` for what stays with the kernel.
+    pub verdict: String,
+    /// Name of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Where it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<SocketAddr>,
+    /// Its source on the way there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snat: Option<SocketAddr>,
+    /// Address of the next hop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_hop: Option<IpAddr>,
+    /// Outgoing interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+}
