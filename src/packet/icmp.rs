@@ -6,6 +6,10 @@ pub const ICMP: u8 = 1;
 pub const ICMPV6: u8 = 58;
 /// Bytes in front of the quoted packet, in both.
 pub const HEADER: usize = 8;
+/// Offset of the checksum; that of ICMPv6 covers a pseudo header too.
+pub const CHECKSUM: usize = 2;
+/// Offset of the four bytes whose meaning depends on the type.
+pub const REST: usize = 4;
 
 /// Types and codes of ICMP.
 pub mod v4 {
@@ -17,6 +21,11 @@ pub mod v4 {
     pub const TIME_EXCEEDED: u8 = 11;
     /// Parameter problem.
     pub const PARAMETER_PROBLEM: u8 = 12;
+
+    /// Whether a message of this type is about another packet, which it quotes: also source quench (4) and redirect (5).
+    pub const fn is_error(kind: u8) -> bool {
+        matches!(kind, UNREACHABLE | 4 | 5 | TIME_EXCEEDED | PARAMETER_PROBLEM)
+    }
 }
 
 /// Types of ICMPv6; errors are below 128 (RFC 4443, section 2.1).
@@ -29,4 +38,9 @@ pub mod v6 {
     pub const TIME_EXCEEDED: u8 = 3;
     /// Parameter problem.
     pub const PARAMETER_PROBLEM: u8 = 4;
+
+    /// Whether a message of this type is about another packet, which it quotes: also redirect (137).
+    pub const fn is_error(kind: u8) -> bool {
+        kind < 128 || kind == 137
+    }
 }
