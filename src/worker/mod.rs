@@ -1,1 +1,21 @@
-//! The poll loop of one core.
+//! The poll loop of one core: bursts in, fates out, packets that wait for a neighbour, sleep when there is nothing to do.
+
+mod burst_times;
+mod clock;
+mod idle;
+mod pending;
+mod pipeline;
+mod resolver;
+mod rounds;
+mod thread;
+
+pub use burst_times::BurstTimes;
+pub use clock::Monotonic;
+pub use idle::{Idle, Next};
+pub use pipeline::{Balancer, Pipeline};
+pub use resolver::{Resolver, Unresolved};
+pub use rounds::{Rounds, Shared};
+pub use thread::{StartError, Worker, WorkerSettings};
+
+#[cfg(test)]
+mod tests;

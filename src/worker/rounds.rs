@@ -1,0 +1,110 @@
+//! One round after the other: a burst from each port, then what waits.
+
+use super::pending::Pending;
+use super::{BurstTimes, Monotonic, Pipeline, Resolver};
+use crate::datapath::{Counters, PortId};
+use crate::io::Ports;
+use arc_swap::ArcSwapOption;
+use std::sync::Arc;
+
+/// Nanoseconds between two looks at the kernel's statistics of the rings.
+const STATISTICS_EVERY: u64 = 1_000_000_000;
+
+/// What others may see of a worker while it runs.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Counted by the worker and its ports.
+    pub counters: Arc<Counters>,
+    /// From the RX ring to the TX ring and the kernel told of it.
+    pub burst_times: BurstTimes,
+    /// The last thing that went wrong with a port, in words.
+    pub trouble: ArcSwapOption<String>,
+}
+
+/// The state of the loop; [`Rounds::round`] is its body. It reads time only through the clock that it is given.
+#[derive(Debug)]
+pub struct Rounds<P, D> {
+    ports: P,
+    pipeline: D,
+    pending: Pending,
+    shared: Arc<Shared>,
+    resolver: Arc<Resolver>,
+    statistics_at: Monotonic,
+}
+
+impl<P: Ports, D: Pipeline> Rounds<P, D> {
+    /// `ports` count in the counters of `shared`.
+    pub fn new(ports: P, pipeline: D, resolver: Arc<Resolver>, shared: Arc<Shared>) -> Self {
+        let pending = Pending::new(Arc::clone(&resolver), Arc::clone(&shared.counters));
+        Self { ports, pipeline, pending, shared, resolver, statistics_at: Monotonic(0) }
+    }
+
+    /// A burst from each port that has one. Returns how many frames there were. The clock is read once, and once more a burst.
+    pub fn round(&mut self, clock: &impl Fn() -> Monotonic) -> usize {
+        let mut start = clock();
+        let mut frames = 0;
+        for port in 0..self.ports.count() {
+            let received = self.burst(PortId(port as u8), start);
+            if received > 0 {
+                self.flush();
+                let end = clock();
+                self.shared.burst_times.record(end.nanos_since(start));
+                start = end;
+            }
+            frames += received;
+        }
+        if frames == 0 && self.ports.transmitting() {
+            self.flush();
+        }
+        if !self.pending.is_empty() {
+            self.pending.revisit(&mut self.ports, &mut self.pipeline, start.millis());
+            self.flush();
+        }
+        if start.nanos_since(self.statistics_at) >= STATISTICS_EVERY {
+            self.statistics_at = start;
+            self.ports.refresh_statistics();
+        }
+        frames
+    }
+
+    fn burst(&mut self, port: PortId, now: Monotonic) -> usize {
+        let Self { ports, pipeline, pending, .. } = self;
+        ports.receive(port, &mut |frames| {
+            pipeline.process(frames, now.millis());
+            pending.hold(frames, now.millis());
+        })
+    }
+
+    fn flush(&mut self) {
+        if let Err(error) = self.ports.flush() {
+            self.tell(error.to_string());
+        }
+    }
+
+    fn tell(&self, trouble: String) {
+        self.shared.trouble.store(Some(Arc::new(trouble)));
+        self.resolver.wake();
+    }
+
+    /// Whether something is under way that no arriving frame will signal: see [`super::Idle::after`].
+    pub fn unfinished(&self) -> bool {
+        self.ports.transmitting() || !self.pending.is_empty()
+    }
+
+    /// Sleeps until a frame arrives, at most `timeout`.
+    pub fn sleep(&mut self, timeout: std::time::Duration) {
+        if let Err(error) = self.ports.wait(timeout) {
+            self.tell(error.to_string());
+        }
+    }
+
+    /// The ports, for whoever runs the rounds by hand.
+    pub fn ports(&mut self) -> &mut P {
+        &mut self.ports
+    }
+
+    /// The pipeline, for whoever runs the rounds by hand.
+    pub fn pipeline(&mut self) -> &mut D {
+        &mut self.pipeline
+    }
+}
