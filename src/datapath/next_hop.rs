@@ -8,6 +8,8 @@ use super::{MAX_PORTS, PortId};
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use ipnet::IpNet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -44,35 +46,44 @@ impl NextHop {
     }
 }
 
-/// One route of the kernel that leads out of one of weir's interfaces.
+/// One route of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
     /// Destinations that it is for.
     pub prefix: IpNet,
     /// `None`: the destination is on the link itself.
     pub gateway: Option<IpAddr>,
-    /// Out of this port.
-    pub port: PortId,
+    /// Out of this port. `None`: not weir's to forward; it leads out of another interface, to the host itself, or nowhere (blackhole).
+    /// Such routes are kept because they hide the shorter prefixes behind them.
+    pub port: Option<PortId>,
     /// With this VLAN id; 0 without tag.
     pub vlan: u16,
     /// The kernel's priority: the lower one wins among equal prefixes.
     pub metric: u32,
 }
 
-/// Routes, longest prefix first, so that the first match is the one to take.
+/// Routes by prefix length, the longest first; a lookup costs one hash for each length that is in use, however many routes there are.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Routes(Vec<Route>);
+pub struct Routes(BTreeMap<Reverse<u8>, HashMap<IpNet, Route>>);
 
 impl Routes {
-    /// Sorts the routes by prefix length and metric.
-    pub fn new(mut routes: Vec<Route>) -> Self {
-        routes.sort_by_key(|route| (std::cmp::Reverse(route.prefix.prefix_len()), route.metric));
-        Self(routes)
+    /// Keeps the route with the lowest metric of each prefix, the first of equal ones.
+    pub fn new(routes: Vec<Route>) -> Self {
+        let mut lengths = BTreeMap::<_, HashMap<IpNet, Route>>::new();
+        for route in routes {
+            let prefix = route.prefix.trunc();
+            let same_length = lengths.entry(Reverse(prefix.prefix_len())).or_default();
+            let best = same_length.entry(prefix).or_insert(route);
+            if route.metric < best.metric {
+                *best = route;
+            }
+        }
+        Self(lengths)
     }
 
     /// The route to `destination`.
     pub fn find(&self, destination: IpAddr) -> Option<&Route> {
-        self.0.iter().find(|route| route.prefix.contains(&destination))
+        self.0.iter().find_map(|(Reverse(length), routes)| routes.get(&IpNet::new(destination, *length).ok()?.trunc()))
     }
 }
 
@@ -171,9 +182,10 @@ impl NextHops {
     pub fn find(&self, destination: IpAddr) -> Result<NextHopId, Unreachable> {
         let routes = self.routes.load();
         let route = routes.find(destination).ok_or(Unreachable::NoRoute)?;
+        let port = route.port.ok_or(Unreachable::NoRoute)?;
         let neighbour = route.gateway.unwrap_or(destination);
-        let unresolved = Unreachable::Unresolved(route.port, neighbour);
-        let id = *self.neighbours.get(&(route.port, route.vlan, neighbour)).ok_or(unresolved)?;
+        let unresolved = Unreachable::Unresolved(port, neighbour);
+        let id = *self.neighbours.get(&(port, route.vlan, neighbour)).ok_or(unresolved)?;
         self.get(id).map(|_| id).ok_or(unresolved)
     }
 
@@ -220,5 +232,47 @@ impl NextHops {
         let id = u16::try_from(slot).ok()?;
         self.next_free.store(slot + 1, Ordering::Relaxed);
         Some(NextHopId(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(prefix: &str, gateway: Option<&str>, port: Option<u8>, metric: u32) -> Route {
+        let gateway = gateway.map(|gateway| gateway.parse().unwrap());
+        Route { prefix: prefix.parse().unwrap(), gateway, port: port.map(PortId), vlan: 0, metric }
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_then_the_lowest_metric() {
+        let routes = Routes::new(vec![
+            route("0.0.0.0/0", Some("10.0.0.1"), Some(0), 100),
+            route("0.0.0.0/0", Some("10.0.0.2"), Some(0), 50),
+            route("10.1.0.0/16", None, Some(1), 0),
+            route("10.1.2.3/32", None, Some(2), 9),
+            route("::/0", Some("fe80::1"), Some(3), 1024),
+        ]);
+        let port = |text| routes.find(address(text)).and_then(|route| route.port).map(|port| port.0);
+        assert_eq!(routes.find(address("192.0.2.1")).and_then(|route| route.gateway), Some(address("10.0.0.2")));
+        assert_eq!(port("10.1.9.9"), Some(1));
+        assert_eq!(port("10.1.2.3"), Some(2));
+        assert_eq!(port("2001:db8::1"), Some(3));
+        assert_eq!(Routes::default().find(address("10.1.2.3")), None);
+    }
+
+    #[test]
+    fn what_leads_elsewhere_is_no_route_and_hides_what_is_behind_it() {
+        let hops = NextHops::default();
+        assert!(hops.set_routes(Routes::new(vec![
+            route("0.0.0.0/0", Some("10.0.0.1"), Some(0), 0),
+            route("10.9.0.0/16", None, None, 0),
+        ])));
+        assert_eq!(hops.find(address("10.9.0.1")), Err(Unreachable::NoRoute));
+        assert_eq!(hops.find(address("10.8.0.1")), Err(Unreachable::Unresolved(PortId(0), address("10.0.0.1"))));
     }
 }
