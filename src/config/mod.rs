@@ -1,1 +1,213 @@
-//! From TOML to what the daemon needs: raw, checked, reported.
+//! The config: read from TOML as the user typed it ([`raw`]), checked whole into what the daemon needs ([`check`]), and every mistake
+//! shown where it stands ([`report`]). `docs/configuration.md` is the reference; a test keeps it complete.
+
+mod check;
+mod raw;
+mod report;
+mod restart;
+mod value;
+
+pub use report::{ConfigReport, Place, Problem};
+
+use crate::conntrack::Timeouts;
+use crate::health;
+use crate::schedule;
+use crate::service::{Protocol, SnatPool};
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A config without mistakes. Two that are equal mean the same; how they were written does not matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// In the order of the file: the index is the [`crate::datapath::PortId`]. At least one, at most [`crate::datapath::MAX_PORTS`].
+    pub interfaces: Vec<Interface>,
+    /// How workers run.
+    pub worker: Worker,
+    /// Room in the connection table, for each address family.
+    pub max_connections: usize,
+    /// Where the admin socket is.
+    pub admin_socket: PathBuf,
+    /// Source addresses and ports toward the backends. At least one address of every family that a service has.
+    pub snat: SnatPool,
+    /// How long a connection may be silent.
+    pub timeouts: Timeouts,
+    /// In the order of the file. Names are unique, and so are address, port and protocol together.
+    pub services: Vec<Service>,
+    /// In the order of the file. Names are unique, and every service's pool is among them.
+    pub pools: Vec<Pool>,
+}
+
+/// `[[interface]]`: where packets come in and go out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// As the kernel knows it.
+    pub name: String,
+    /// Which way AF_XDP is used.
+    pub mode: Mode,
+    /// Whether checksums of what comes in can be trusted.
+    pub checksum: Checksum,
+    /// How many queues to serve, from queue 0 on; `None`: all that the interface has.
+    pub queues: Option<u32>,
+}
+
+/// Which way AF_XDP is used on an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// The first that works of zero-copy, copy, generic.
+    #[default]
+    Auto,
+    /// Native XDP, the NIC reads and writes weir's frames; fails where the driver cannot.
+    ZeroCopy,
+    /// Native XDP, the kernel copies.
+    Copy,
+    /// XDP in the kernel's generic path: works everywhere, slowly.
+    Generic,
+}
+
+impl Mode {
+    /// The names in the config.
+    pub const NAMES: &'static [(&'static str, Mode)] =
+        &[("auto", Mode::Auto), ("zero-copy", Mode::ZeroCopy), ("copy", Mode::Copy), ("generic", Mode::Generic)];
+}
+
+/// How the transport checksum of a packet is made right again after its addresses and ports changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Checksum {
+    /// By the difference (RFC 1624): the checksum that came in is trusted, and a wrong one stays wrong.
+    #[default]
+    Incremental,
+    /// Over the whole packet: for interfaces that deliver partial checksums, such as veth with transmit offload at its peer.
+    Recompute,
+}
+
+impl Checksum {
+    /// The names in the config.
+    pub const NAMES: &'static [(&'static str, Checksum)] =
+        &[("incremental", Checksum::Incremental), ("recompute", Checksum::Recompute)];
+}
+
+/// `[worker]`: how workers run. There is one worker for each queue number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    /// `cpus[i % cpus.len()]` is for worker i; empty: worker i takes the i-th CPU that the process may use.
+    pub cpus: Vec<usize>,
+    /// What a worker does while nothing comes in.
+    pub idle: Idle,
+    /// How long a system call may poll the NIC itself instead of waiting for its interrupt; `None`: never.
+    pub busy_poll: Option<Duration>,
+    /// Frames in a worker's UMEM for each of its interfaces; a power of two.
+    pub frames: u32,
+    /// Bytes of a frame: 2048 or 4096.
+    pub frame_size: u32,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self { cpus: Vec::new(), idle: Idle::default(), busy_poll: None, frames: 4096, frame_size: 4096 }
+    }
+}
+
+/// What a worker does while nothing comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Idle {
+    /// Sleep in poll(2) until a frame arrives.
+    #[default]
+    Sleep,
+    /// Look again at once: the lowest latency, and the CPU is never idle.
+    Spin,
+}
+
+impl Idle {
+    /// The names in the config.
+    pub const NAMES: &'static [(&'static str, Idle)] = &[("sleep", Idle::Sleep), ("spin", Idle::Spin)];
+}
+
+/// `[[service]]`: what clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Unique among services.
+    pub name: String,
+    /// The address that clients connect to.
+    pub vip: IpAddr,
+    /// `None`: every port, kept toward the backend.
+    pub port: Option<u16>,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Who chooses the backend.
+    pub scheduler: schedule::Kind,
+    /// What the scheduler is told beside its members.
+    pub scheduler_settings: schedule::Settings,
+    /// The name of the pool that serves it.
+    pub pool: String,
+}
+
+/// `[[pool]]`: backends that serve the same thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// Unique among pools.
+    pub name: String,
+    /// `None`: backends are not probed and always count as up.
+    pub health: Option<health::Settings>,
+    /// In the order of the file; at least one, all of one family, addresses unique.
+    pub backends: Vec<Backend>,
+}
+
+/// One server of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backend {
+    /// Where connections go. Port 0: none is given, the pool serves services without a port, and the client's destination port is kept.
+    pub address: SocketAddr,
+    /// 0 to 65535; 0 takes no new connections.
+    pub weight: u32,
+}
+
+/// A config is text written by people: more than this is another file.
+const MOST_BYTES: u64 = 16 << 20;
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it: not readable, not UTF-8, not TOML, or the mistakes in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigReport> {
+        let mut bytes = Vec::new();
+        let read = std::fs::File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
+        match read {
+            Err(error) => Err(ConfigReport::unreadable(path, &error.to_string())),
+            Ok(_) if bytes.len() as u64 > MOST_BYTES => Err(ConfigReport::unreadable(path, "larger than 16 MiB")),
+            Ok(_) => Self::parse_bytes(path, bytes),
+        }
+    }
+
+    /// Checks a config that is already in memory; `path` only names it in messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(path: &Path, source: &str) -> Result<Self, ConfigReport> {
+        let problems = match raw::Raw::parse(source) {
+            Ok(raw) => match check::check(&raw) {
+                Ok(config) => return Ok(config),
+                Err(problems) => problems,
+            },
+            Err(problem) => vec![problem],
+        };
+        Err(ConfigReport::new(path, source, problems))
+    }
+
+    fn parse_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, ConfigReport> {
+        match String::from_utf8(bytes) {
+            Ok(source) => Self::parse(path, &source),
+            Err(error) => Err(ConfigReport::not_utf8(path, &error)),
+        }
+    }
+
+    /// The pool with this name.
+    pub fn pool(&self, name: &str) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,21 @@
 //!
 //! A scheduler sees of a backend only its [`Member`]. It is asked once a connection, never once a packet.
 
+mod hash;
+mod kind;
+mod least_conn;
+mod maglev;
+mod round_robin;
+mod source_hash;
+mod weighted_round_robin;
+
+pub use kind::{Kind, Settings, UnknownScheduler, build};
+pub use least_conn::LeastConn;
+pub use maglev::{BadTableSize, Maglev};
+pub use round_robin::RoundRobin;
+pub use source_hash::SourceHash;
+pub use weighted_round_robin::WeightedRoundRobin;
+
 use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -88,4 +103,12 @@ pub trait Scheduler: Send + Sync + Debug {
 
     /// Weights or eligibility changed: rebuild what was precomputed. Control thread only; workers go on picking.
     fn refresh(&self, members: &[Arc<Member>]);
+}
+
+/// The first member with weight at or after `from`, going round. What precomputed schedulers fall back to between a change of
+/// eligibility and the [`Scheduler::refresh`] that follows it.
+fn next_with_weight(members: &[Arc<Member>], from: usize) -> Option<usize> {
+    let (before, after) = members.split_at_checked(from)?;
+    let found = after.iter().position(|member| member.weight() > 0).map(|index| from + index);
+    found.or_else(|| before.iter().position(|member| member.weight() > 0))
 }

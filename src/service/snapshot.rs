@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// Source addresses and ports toward the backends.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnatPool {
     /// Used toward IPv4 backends.
     pub v4: Vec<Ipv4Addr>,

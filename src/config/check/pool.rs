@@ -1,0 +1,166 @@
+//! `[[pool]]`
+
+use super::problems::{Located, Problems};
+use crate::config::raw::{self, Raw};
+use crate::config::value::{self, Complaint, Endpoint, duration, endpoint, family, one_of, refuse, whole};
+use crate::config::{Backend, Place, Pool, Problem};
+use crate::health::{Probe, Settings, Start, StatusSet};
+use serde_spanned::Spanned;
+use std::ops::Range;
+use std::time::Duration;
+
+/// A pool whose own values were looked at.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) name: Option<Located<String>>,
+    pub(super) health: Option<Located<Settings>>,
+    pub(super) backends: Vec<Located<Endpoint>>,
+    /// The list of backends, or the whole pool where there is none.
+    pub(super) list: Range<usize>,
+    weights: Vec<u32>,
+}
+
+impl Checked {
+    pub(super) fn into_pool(self) -> Pool {
+        let backends = self.backends.iter().zip(self.weights);
+        Pool {
+            name: self.name.map(|name| name.value).unwrap_or_default(),
+            health: self.health.map(|health| health.value),
+            backends: backends.map(|(backend, weight)| Backend { address: backend.value.socket(), weight }).collect(),
+        }
+    }
+}
+
+pub(super) fn check_pools(raw: &Raw, problems: &mut Problems) -> Vec<Checked> {
+    let pools: Vec<_> = raw.pool.iter().map(|pool| check_pool(pool, problems)).collect();
+    problems.unique("pool.name", pools.iter().flat_map(|pool| &pool.name), |name| format!("the pool {name:?} is defined twice"));
+    pools
+}
+
+fn check_pool(raw: &Spanned<raw::Pool>, problems: &mut Problems) -> Checked {
+    let pool = raw.get_ref();
+    let name = problems.required("pool.name", &pool.name, raw.span(), "a name that services refer to");
+    let name = problems.value("pool.name", name, |text| value::name(text));
+    let expected = "a list such as [{ address = \"10.1.0.11:8443\", weight = 10 }]";
+    let list = problems.required("pool.backends", &pool.backends, raw.span(), expected);
+    if let Some(list) = list.filter(|list| list.get_ref().is_empty()) {
+        problems.add(Problem::new("pool.backends", "the pool has no backend", expected).at(Place::new(list.span(), "")));
+    }
+    let checked = list.iter().flat_map(|list| list.get_ref()).filter_map(|backend| check_backend(backend, problems));
+    let (backends, weights): (Vec<_>, Vec<_>) = checked.collect();
+    problems.unique("pool.backends.address", backends.iter(), |backend| format!("{} is in this pool twice", backend.socket()));
+    check_alike(&backends, problems);
+    let health = pool.health.as_ref().map(|health| Located { value: check_health(health, problems), span: health.span() });
+    Checked { name, health, backends, list: list.map_or_else(|| raw.span(), Spanned::span), weights }
+}
+
+fn check_backend(raw: &Spanned<raw::Backend>, problems: &mut Problems) -> Option<(Located<Endpoint>, u32)> {
+    let backend = raw.get_ref();
+    let address =
+        problems.required("pool.backends.address", &backend.address, raw.span(), "an address, such as \"10.1.0.11:8443\"");
+    let address = problems.value("pool.backends.address", address, |text| endpoint(text));
+    let weight = problems.value_or("pool.backends.weight", backend.weight.as_ref(), 1, |weight| whole(*weight, 0..=65_535));
+    address.map(|address| (address, weight))
+}
+
+/// One pool, one family, and a port with all backends or with none.
+fn check_alike(backends: &[Located<Endpoint>], problems: &mut Problems) {
+    let Some(first) = backends.first() else { return };
+    if let Some(other) = backends.iter().find(|backend| backend.value.address.is_ipv4() != first.value.address.is_ipv4()) {
+        problems.add(
+            Problem::new("pool.backends.address", "the pool mixes address families", "IPv4 alone or IPv6 alone; make two pools")
+                .at(Place::new(other.span.clone(), family(other.value.address).to_string()))
+                .at(Place::new(first.span.clone(), family(first.value.address).to_string())),
+        );
+    }
+    if let Some(other) = backends.iter().find(|backend| backend.value.port.is_some() != first.value.port.is_some()) {
+        let label = |backend: &Endpoint| if backend.port.is_some() { "with a port" } else { "without a port" };
+        problems.add(
+            Problem::new(
+                "pool.backends.address",
+                "some backends of the pool have a port, some have none",
+                "all with a port, or all without",
+            )
+            .at(Place::new(other.span.clone(), label(&other.value)))
+            .at(Place::new(first.span.clone(), label(&first.value))),
+        );
+    }
+}
+
+const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(10);
+
+fn check_health(raw: &Spanned<raw::Health>, problems: &mut Problems) -> Settings {
+    let health = raw.get_ref();
+    let interval = problems
+        .value_or("pool.health.interval", health.interval.as_ref(), Settings::DEFAULT_INTERVAL, |text| duration(text, INTERVALS));
+    let timeout = Settings::DEFAULT_TIMEOUT.min(interval);
+    Settings {
+        probe: check_probe(raw, problems),
+        interval,
+        timeout: problems.value_or("pool.health.timeout", health.timeout.as_ref(), timeout, |text| {
+            duration(text, SHORTEST_TIMEOUT..=interval)
+        }),
+        rise: problems.value_or("pool.health.rise", health.rise.as_ref(), Settings::DEFAULT_RISE, |times| whole(*times, 1..=100)),
+        fall: problems.value_or("pool.health.fall", health.fall.as_ref(), Settings::DEFAULT_FALL, |times| whole(*times, 1..=100)),
+        start: problems.value_or("pool.health.start", health.start.as_ref(), Start::default(), |text| one_of(text, Start::NAMES)),
+        port: problems.value("pool.health.port", health.port.as_ref(), |port| whole(*port, 1..=65_535)).map(|port| port.value),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Tcp,
+    Http,
+}
+
+fn check_probe(raw: &Spanned<raw::Health>, problems: &mut Problems) -> Probe {
+    let health = raw.get_ref();
+    let names = [("tcp", Kind::Tcp), ("http", Kind::Http)];
+    let kind = problems.required("pool.health.type", &health.kind, raw.span(), "\"tcp\", \"http\"");
+    let kind = problems.value("pool.health.type", kind, |text| one_of(text, &names));
+    if let Some(Located { value: Kind::Tcp, span }) = &kind {
+        refuse_http_keys(health, span, problems);
+        return Probe::Tcp;
+    }
+    Probe::Http {
+        path: problems.value_or("pool.health.path", health.path.as_ref(), "/".to_owned(), |text| http_path(text)),
+        host: problems.value("pool.health.host", health.host.as_ref(), |text| http_host(text)).map(|host| host.value),
+        status: problems.value_or("pool.health.status", health.status.as_ref(), StatusSet::default(), |text| {
+            StatusSet::parse(text).or_else(|bad| refuse(bad.to_string(), "such as \"200\", \"200-399\" or \"200, 204, 301-302\""))
+        }),
+    }
+}
+
+fn refuse_http_keys(health: &raw::Health, kind: &Range<usize>, problems: &mut Problems) {
+    let keys = [("pool.health.path", &health.path), ("pool.health.host", &health.host), ("pool.health.status", &health.status)];
+    for (key, value) in keys {
+        if let Some(value) = value {
+            problems.add(
+                Problem::new(key, "a tcp probe sends nothing and reads nothing", "only with type = \"http\"")
+                    .at(Place::new(value.span(), "not used"))
+                    .at(Place::new(kind.clone(), "the type")),
+            );
+        }
+    }
+}
+
+/// What may stand in a request line (RFC 9112, section 3.2.1), not percent-decoded.
+fn http_path(text: &str) -> Result<String, Complaint> {
+    let fits = text.starts_with('/') && text.len() <= 1024 && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        refuse(format!("{text:?} cannot be requested"), "a path such as \"/healthz\", printable ASCII without spaces or #")
+    }
+}
+
+fn http_host(text: &str) -> Result<String, Complaint> {
+    let fits =
+        (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        refuse(format!("{text:?} cannot be a Host header"), "a host name or address, perhaps with a port")
+    }
+}

@@ -1,0 +1,97 @@
+//! `[[service]]`
+
+use super::problems::{Located, Problems};
+use crate::config::raw::{self, Raw};
+use crate::config::value::{self, Endpoint, endpoint, one_of, quoted, refuse};
+use crate::config::{Place, Problem, Service};
+use crate::schedule::{Kind, Maglev, Settings};
+use crate::service::Protocol;
+use serde_spanned::Spanned;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// A service whose own values were looked at. `checked` stands in for what was refused; it is used only if nothing was.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) checked: Service,
+    pub(super) vip: Option<Located<Endpoint>>,
+    pub(super) pool: Option<Located<String>>,
+    pub(super) table_size: Option<Located<u32>>,
+    name: Option<Located<String>>,
+    destination: Option<Located<(Endpoint, Protocol)>>,
+}
+
+const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+
+pub(super) fn check_services(raw: &Raw, problems: &mut Problems) -> Vec<Checked> {
+    let services: Vec<_> = raw.service.iter().map(|service| check_service(service, problems)).collect();
+    let names = services.iter().flat_map(|service| &service.name);
+    problems.unique("service.name", names, |name| format!("the service {name:?} is defined twice"));
+    let destinations = services.iter().flat_map(|service| &service.destination);
+    problems.unique("service.vip", destinations, |(vip, protocol)| match vip.port {
+        Some(_) => format!("{} {protocol} is served twice", vip.socket()),
+        None => format!("{} {protocol} on every port is served twice", vip.address),
+    });
+    services
+}
+
+fn check_service(raw: &Spanned<raw::Service>, problems: &mut Problems) -> Checked {
+    let service = raw.get_ref();
+    let name = problems.required("service.name", &service.name, raw.span(), "a name for lists and commands");
+    let name = problems.value("service.name", name, |text| value::name(text));
+    let vip =
+        problems.required("service.vip", &service.vip, raw.span(), "such as \"10.0.0.100:443\", or an address for every port");
+    let vip = problems.value("service.vip", vip, |text| endpoint(text));
+    let protocol =
+        problems.required("service.protocol", &service.protocol, raw.span(), &quoted(PROTOCOLS.iter().map(|(name, _)| *name)));
+    let protocol = problems.value("service.protocol", protocol, |text| one_of(text, PROTOCOLS));
+    let pool = problems.required("service.pool", &service.pool, raw.span(), "the name of a [[pool]]");
+    let pool = pool.map(|pool| Located { value: pool.get_ref().clone(), span: pool.span() });
+    let scheduler = problems.value("service.scheduler", service.scheduler.as_ref(), |text| {
+        text.parse::<Kind>()
+            .or_else(|_| refuse(format!("there is no scheduler {text:?}"), quoted(Kind::ALL.iter().map(|kind| kind.name()))))
+    });
+    let table_size = check_table_size(service, scheduler.as_ref(), problems);
+    let destination = vip.as_ref().zip(protocol.as_ref());
+    Checked {
+        checked: Service {
+            name: name.as_ref().map(|name| name.value.clone()).unwrap_or_default(),
+            vip: vip.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |vip| vip.value.address),
+            port: vip.as_ref().and_then(|vip| vip.value.port),
+            protocol: protocol.as_ref().map_or(Protocol::Tcp, |protocol| protocol.value),
+            scheduler: scheduler.map(|scheduler| scheduler.value).unwrap_or_default(),
+            scheduler_settings: table_size
+                .as_ref()
+                .map_or_else(Settings::default, |size| Settings { maglev_table_size: size.value }),
+            pool: pool.as_ref().map(|pool| pool.value.clone()).unwrap_or_default(),
+        },
+        destination: destination.map(|(vip, protocol)| Located { value: (vip.value, protocol.value), span: vip.span.clone() }),
+        vip,
+        pool,
+        table_size,
+        name,
+    }
+}
+
+fn check_table_size(service: &raw::Service, scheduler: Option<&Located<Kind>>, problems: &mut Problems) -> Option<Located<u32>> {
+    let size = service.maglev_table_size.as_ref();
+    // A scheduler that was refused says nothing about whether its table would be used.
+    let unused = service.scheduler.is_none() || scheduler.is_some_and(|scheduler| scheduler.value != Kind::Maglev);
+    if let Some(size) = size.filter(|_| unused) {
+        let problem = Problem::new(
+            "service.maglev_table_size",
+            "this service's scheduler has no table",
+            "only with scheduler = \"maglev\"",
+        );
+        let problem = problem.at(Place::new(size.span(), "not used"));
+        problems.add(match scheduler {
+            Some(scheduler) => problem.at(Place::new(scheduler.span.clone(), "the scheduler")),
+            None => problem,
+        });
+    }
+    problems.value("service.maglev_table_size", size, |size| {
+        Maglev::check_table_size(*size).or_else(|bad| {
+            let range = format!("a prime from {} to {}", Maglev::LEAST_TABLE_SIZE, Maglev::MOST_TABLE_SIZE);
+            refuse(bad.to_string(), range)
+        })
+    })
+}

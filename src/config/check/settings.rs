@@ -1,0 +1,89 @@
+//! `[worker]`, `[conntrack]`, `[admin]`, `[timeouts]`
+
+use super::problems::{Located, Problems};
+use crate::config::raw::{self, Raw};
+use crate::config::value::{Complaint, duration, one_of, quoted, refuse, whole};
+use crate::config::{Idle, Place, Problem, Worker};
+use crate::conntrack::{MAX_TIMEOUT, Timeouts};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The kernel's limit on a CPU mask of fixed size (CPU_SETSIZE).
+const MOST_CPUS: i64 = 1024;
+/// What `busy_poll = true` means, in microseconds.
+const BUSY_POLL_MICROSECONDS: u64 = 50;
+const MOST_BUSY_POLL: u64 = 10_000;
+/// Connections of one family in the table.
+const CONNECTIONS: std::ops::RangeInclusive<i64> = 1_000..=100_000_000;
+const DEFAULT_CONNECTIONS: usize = 1_000_000;
+const DEFAULT_SOCKET: &str = "/run/weir/weir.sock";
+/// sun_path of unix(7) has 108 bytes, the last is 0.
+const MOST_SOCKET_BYTES: usize = 107;
+
+pub(super) fn check_worker(raw: &raw::Worker, problems: &mut Problems) -> Worker {
+    let default = Worker::default();
+    let cpus: Vec<Located<usize>> = (raw.cpus.iter().flatten())
+        .filter_map(|cpu| problems.value("worker.cpus", Some(cpu), |cpu| whole(*cpu, 0..=MOST_CPUS - 1)))
+        .collect();
+    problems.unique("worker.cpus", cpus.iter(), |cpu| format!("CPU {cpu} is named twice"));
+    Worker {
+        cpus: cpus.into_iter().map(|cpu| cpu.value).collect(),
+        idle: problems.value_or("worker.idle", raw.idle.as_ref(), default.idle, |idle| one_of(idle, Idle::NAMES)),
+        busy_poll: problems.value_or("worker.busy_poll", raw.busy_poll.as_ref(), default.busy_poll, busy_poll),
+        frames: problems.value_or("worker.frames", raw.frames.as_ref(), default.frames, |frames| frame_count(*frames)),
+        frame_size: problems.value_or("worker.frame_size", raw.frame_size.as_ref(), default.frame_size, |size| match size {
+            2048 => Ok(2048),
+            4096 => Ok(4096),
+            _ => refuse(format!("{size} is not a frame size"), "2048 or 4096"),
+        }),
+    }
+}
+
+fn busy_poll(value: &toml::Value) -> Result<Option<Duration>, Complaint> {
+    let microseconds = match value {
+        toml::Value::Boolean(false) => return Ok(None),
+        toml::Value::Boolean(true) => Some(BUSY_POLL_MICROSECONDS),
+        toml::Value::Integer(number) => u64::try_from(*number).ok().filter(|number| (1..=MOST_BUSY_POLL).contains(number)),
+        _ => None,
+    };
+    let allowed = || format!("true ({BUSY_POLL_MICROSECONDS}), false, or 1 to {MOST_BUSY_POLL} microseconds");
+    microseconds
+        .map_or_else(|| refuse(format!("{value} is not a time to poll"), allowed()), |us| Ok(Some(Duration::from_micros(us))))
+}
+
+fn frame_count(frames: i64) -> Result<u32, Complaint> {
+    let count = u32::try_from(frames).ok().filter(|count| count.is_power_of_two() && (512..=65_536).contains(count));
+    count.map_or_else(|| refuse(format!("{frames} is not a number of frames"), "a power of two from 512 to 65536"), Ok)
+}
+
+pub(super) fn check_max_connections(raw: &raw::Conntrack, problems: &mut Problems) -> usize {
+    let value = raw.max_connections.as_ref();
+    problems.value_or("conntrack.max_connections", value, DEFAULT_CONNECTIONS, |number| whole(*number, CONNECTIONS))
+}
+
+pub(super) fn check_socket(raw: &raw::Admin, problems: &mut Problems) -> PathBuf {
+    problems.value_or("admin.socket", raw.socket.as_ref(), PathBuf::from(DEFAULT_SOCKET), |path| {
+        let fits = path.starts_with('/') && !path.ends_with('/') && path.len() <= MOST_SOCKET_BYTES && !path.contains('\0');
+        if fits {
+            return Ok(PathBuf::from(path));
+        }
+        refuse(format!("{path:?} cannot be a socket"), format!("an absolute path of at most {MOST_SOCKET_BYTES} bytes"))
+    })
+}
+
+pub(super) fn check_timeouts(raw: &Raw, problems: &mut Problems) -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    let range = Duration::from_millis(1)..=Duration::from_millis(u64::from(MAX_TIMEOUT));
+    for (key, value) in &raw.timeouts {
+        let Some(timeout) = timeouts.get_mut(key.get_ref()) else {
+            let found = format!("there is no timeout `{}`", key.get_ref());
+            let allowed = quoted(Timeouts::KEYS.iter().copied()).replace('"', "");
+            problems.add(Problem::new("timeouts", found, allowed).at(Place::new(key.span(), "unknown key")));
+            continue;
+        };
+        let checked = problems.value("timeouts", Some(value), |text| duration(text, range.clone()));
+        // In the range above it fits.
+        *timeout = checked.map_or(*timeout, |checked| checked.value.as_millis() as u32);
+    }
+    timeouts
+}
