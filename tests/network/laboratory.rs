@@ -42,9 +42,14 @@ fn balance_by_nftables(lab: &Lab) {
     for (family, keyword) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
         let (vip, source, first) = (family.vip(), family.snat(), family.backend(1));
         lab.node.ip(&format!("address add {} dev {interface}", family.on_link(vip)));
-        lab.node.ip(&format!("address add {} dev {}", family.on_link(source), lab.layout.interfaces()[lab.layout.interfaces().len() - 1]));
+        lab.node.ip(&format!(
+            "address add {} dev {}",
+            family.on_link(source),
+            lab.layout.interfaces()[lab.layout.interfaces().len() - 1]
+        ));
         let backends: Vec<String> = (0..3).map(|turn| format!("{turn} : {}", family.backend(turn + 1))).collect();
-        dnat += &format!("{keyword} daddr {vip} tcp dport 80 dnat {keyword} to numgen inc mod 3 map {{ {} }}\n", backends.join(", "));
+        dnat +=
+            &format!("{keyword} daddr {vip} tcp dport 80 dnat {keyword} to numgen inc mod 3 map {{ {} }}\n", backends.join(", "));
         dnat += &format!("{keyword} daddr {vip} meta l4proto {{ tcp, udp }} th dport 5201 dnat {keyword} to {first}\n");
         snat += &format!("{keyword} saddr {} ct status dnat snat {keyword} to {source}\n", family.client());
     }

@@ -4,6 +4,18 @@
 //! `cargo test --test network -- --test-threads 2` runs them; docs/testing.md says what each file is for.
 
 #[path = "../support/mod.rs"]
+#[allow(unreachable_pub)] // `pub` means: for the tests
 mod support;
 
+mod balance;
+mod bulk;
+mod change;
+mod checksum;
+mod end;
 mod laboratory;
+mod next_hops;
+mod own_traffic;
+mod path_mtu;
+mod queues;
+mod refusal;
+mod vlan;

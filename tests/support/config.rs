@@ -155,8 +155,10 @@ impl Config {
             if let Some(health) = health {
                 let _ = writeln!(text, "health = {health}");
             }
-            let members: Vec<String> =
-                backends.iter().map(|(address, weight)| format!("  {{ address = \"{address}\", weight = {weight} }},\n")).collect();
+            let members: Vec<String> = backends
+                .iter()
+                .map(|(address, weight)| format!("  {{ address = \"{address}\", weight = {weight} }},\n"))
+                .collect();
             let _ = writeln!(text, "backends = [\n{}]\n", members.concat());
         }
         text

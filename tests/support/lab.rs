@@ -195,7 +195,8 @@ impl Lab {
                 Family::V6 => "fd00:2::1/64 nodad",
             };
             self.client.ip(&format!("address add {} dev eth0", family.on_link(family.client())));
-            self.node.ip(&format!("address add {} dev {outside}\naddress add {gateway} dev {inside}", family.on_link(family.weir())));
+            self.node
+                .ip(&format!("address add {} dev {outside}\naddress add {gateway} dev {inside}", family.on_link(family.weir())));
             for (backend, number) in self.backends.iter().zip(1..) {
                 backend.namespace.ip(&format!("address add {} dev eth0", family.on_link(family.backend(number))));
             }

@@ -68,7 +68,9 @@ impl Load {
     pub fn wait_for(&self, more: usize) {
         let wanted = self.outcomes.lock().expect("outcomes").len() + more;
         let what = format!("{more} more requests");
-        super::wait_until(&what, Duration::from_secs(60), || (self.outcomes.lock().expect("outcomes").len() >= wanted).then_some(()));
+        super::wait_until(&what, Duration::from_secs(60), || {
+            (self.outcomes.lock().expect("outcomes").len() >= wanted).then_some(())
+        });
     }
 
     /// Waits for the last requests and returns everything that happened.

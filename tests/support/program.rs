@@ -109,7 +109,8 @@ impl Background {
     /// Starts `command`; both its outputs are appended to `log`.
     #[track_caller]
     pub fn start(mut command: Command, log: &Path) -> Self {
-        let file = File::options().create(true).append(true).open(log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
+        let file =
+            File::options().create(true).append(true).open(log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
         let copy = file.try_clone().expect("a second descriptor of the log");
         command.stdin(Stdio::null()).stdout(file).stderr(copy);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));

@@ -26,7 +26,12 @@ pub fn spread_of_requests(from: &Namespace, url: &str, requests: u32) -> BTreeMa
     command.args(["--write-out", "%{stderr}%{http_code} %{errormsg}\\n", &format!("{host}?[1-{requests}]")]);
     let finished = run_within(command, Duration::from_secs(180));
     let failed: Vec<&str> = finished.stderr.lines().filter(|line| !line.is_empty() && *line != "200 ").collect();
-    assert!(failed.is_empty(), "{} of {requests} requests to {url} failed, such as: {:?}", failed.len(), &failed[..failed.len().min(5)]);
+    assert!(
+        failed.is_empty(),
+        "{} of {requests} requests to {url} failed, such as: {:?}",
+        failed.len(),
+        &failed[..failed.len().min(5)]
+    );
     for name in finished.stdout.lines() {
         *answers.entry(name.to_owned()).or_default() += 1;
     }

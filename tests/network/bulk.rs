@@ -1,0 +1,86 @@
+//! Aim: much data in both directions arrives whole: iperf3 over TCP and UDP, and a file of 100 MB byte by byte.
+
+use crate::support::{Family, Iperf, Lab, Layout, curl, run};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+
+#[test]
+fn iperf3_both_ways_with_two_arms() {
+    run("iperf3", Layout::two_arm().bulk(), iperf3_both_ways);
+}
+
+#[test]
+fn iperf3_both_ways_with_one_arm() {
+    run("iperf3_one_arm", Layout::one_arm().bulk(), iperf3_both_ways);
+}
+
+#[test]
+fn a_large_file_is_the_same_both_ways_over_ipv4() {
+    run("file_v4", Layout::two_arm().bulk(), |lab| transfer_file(lab, Family::V4));
+}
+
+#[test]
+fn a_large_file_is_the_same_both_ways_over_ipv6() {
+    run("file_v6", Layout::two_arm().bulk(), |lab| transfer_file(lab, Family::V6));
+}
+
+/// iperf3 opens several connections (control and data) that must meet the same server: a pool of one.
+fn iperf3_both_ways(lab: &mut Lab) {
+    for family in Family::BOTH {
+        let (vip, backend) = (SocketAddr::new(family.vip(), 5201), SocketAddr::new(family.backend(1), 5201));
+        for protocol in ["tcp", "udp"] {
+            lab.config.add(&format!("iperf-{protocol}-{}", family.name()), vip, protocol, vec![(backend, 1)]);
+        }
+    }
+    lab.start_weir();
+    let iperf = Iperf::serve(&lab.backends[0].namespace, &lab.directory.join("iperf3.log"));
+    for family in Family::BOTH {
+        for direction in ["", "--reverse"] {
+            let tcp = iperf.measure(&lab.client, family.vip(), &format!("--time 2 {direction}"));
+            assert!(tcp.bytes > 10_000_000, "TCP over {family:?} {direction}: only {tcp:?} in 2 s");
+            // 20 Mbit/s for 2 s: below what any path here carries, so what is lost was lost for no reason.
+            let udp =
+                iperf.measure(&lab.client, family.vip(), &format!("--udp --bitrate 20M --length 1200 --time 2 {direction}"));
+            assert!(udp.bytes > 4_000_000 && udp.lost_percent < 0.5, "UDP over {family:?} {direction}: {udp:?}");
+        }
+    }
+}
+
+fn transfer_file(lab: &mut Lab, family: Family) {
+    lab.config = lab.config.clone().with_web([1, 1, 1]);
+    lab.start_weir();
+    let original = lab.directory.join("original");
+    write_noise(&original, 100 << 20);
+
+    for backend in &lab.backends {
+        std::fs::copy(&original, backend.file("down")).expect("a file to serve");
+    }
+    let copy = lab.directory.join("copy");
+    let finished = curl(&lab.client, &format!("--fail --output {} {}", copy.display(), family.url("down")));
+    assert!(finished.success(), "download: {finished}");
+    assert_same(&original, &copy);
+
+    let finished = curl(&lab.client, &format!("--fail --upload-file {} {}", original.display(), family.url("up")));
+    assert!(finished.success(), "upload: {finished}");
+    let uploaded: Vec<_> = lab.backends.iter().map(|backend| backend.file("up")).filter(|file| file.exists()).collect();
+    assert_eq!(uploaded.len(), 1, "one backend took the upload: {uploaded:?}");
+    assert_same(&original, &uploaded[0]);
+}
+
+/// Bytes that no two places of share, from the kernel's generator.
+fn write_noise(path: &Path, bytes: u64) {
+    let mut noise = File::open("/dev/urandom").expect("/dev/urandom").take(bytes);
+    let mut file = File::create(path).expect("the original file");
+    std::io::copy(&mut noise, &mut file).expect("noise");
+    file.flush().expect("noise");
+}
+
+#[track_caller]
+fn assert_same(a: &Path, b: &Path) {
+    let [left, right] = [a, b].map(|path| std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())));
+    assert_eq!(left.len(), right.len(), "sizes of {} and {}", a.display(), b.display());
+    let first_difference = left.iter().zip(&right).position(|(x, y)| x != y);
+    assert_eq!(first_difference, None, "{} and {} differ at this byte", a.display(), b.display());
+}
