@@ -1,13 +1,14 @@
 //! Where frames come from and go to.
 
 pub mod memory;
+pub mod xsk;
 mod settle;
 
 use crate::datapath::{Frame, PortId};
 use std::io;
 use std::time::Duration;
 
-/// The ports of one worker. Implemented over AF_XDP, over memory ([`memory`]) and over captures.
+/// The ports of one worker. Implemented over AF_XDP ([`xsk`]), over memory ([`memory`]) and over captures.
 ///
 /// The implementation owns the frames; it lends at most [`crate::datapath::BURST`] of them to a closure, which decides
 /// each one's [`crate::datapath::Fate`], and then does what the fates say: puts them on the TX ring of the port named (counting
