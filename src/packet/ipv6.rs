@@ -21,7 +21,7 @@ pub const FRAGMENT: u8 = 44;
 /// Next header: destination options.
 pub const DESTINATION_OPTIONS: u8 = 60;
 
-/// More extension headers than a sane sender chains.
+/// Extension headers that are read: more than a sane sender chains.
 const MAX_EXTENSIONS: usize = 8;
 
 /// What the headers say, checked.
@@ -70,7 +70,8 @@ fn check_source(fixed: &[u8; HEADER]) -> Result<(), Malformed> {
 #[cold]
 fn walk_extensions(packet: &[u8], first: u8) -> Result<Ipv6, Malformed> {
     let (mut at, mut next, mut fragment) = (HEADER, first, false);
-    for _ in 0..MAX_EXTENSIONS {
+    // Once more than there are headers: the last turn sees what they carry.
+    for _ in 0..=MAX_EXTENSIONS {
         let length = match next {
             // RFC 8200, section 4.1: hop-by-hop options stand only directly behind the fixed header.
             HOP_BY_HOP if at != HEADER => return Err(Malformed::ExtensionHeaders),

@@ -1,7 +1,12 @@
-//! The parser against packets that etherparse builds.
+//! The parser and the checksums against etherparse.
 
 use super::*;
 use etherparse::PacketBuilder;
+
+mod checksums;
+mod generate;
+mod malformed;
+mod oracle;
 
 fn tcp_frame() -> Vec<u8> {
     let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 1, 0, 1], [10, 9, 9, 9], 64).tcp(40000, 80, 1, 1000).syn();
