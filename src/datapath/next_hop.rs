@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NextHopId(pub u16);
 
-/// Slots for neighbours; a connection has 16 bits for each of its next hops.
-pub const NEXT_HOPS: usize = 1 << 16;
+/// Slots for neighbours; a connection has 16 bits for each of its next hops, one value of which means that it has none.
+pub const NEXT_HOPS: usize = (1 << 16) - 1;
 
 /// A neighbour, resolved: what the Ethernet header toward it looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,7 +229,7 @@ impl NextHops {
 
     fn take_slot(&self) -> Option<NextHopId> {
         let slot = self.next_free.load(Ordering::Relaxed);
-        let id = u16::try_from(slot).ok()?;
+        let id = u16::try_from(slot).ok().filter(|id| usize::from(*id) < NEXT_HOPS)?;
         self.next_free.store(slot + 1, Ordering::Relaxed);
         Some(NextHopId(id))
     }

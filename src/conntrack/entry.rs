@@ -1,0 +1,272 @@
+//! One connection: 64 bytes over IPv4, 128 over IPv6.
+//!
+//! Everything in it is an atomic. The tuples are written while nobody else knows the entry and are published by the index slot that
+//! names it; the state word is changed by compare-exchange, because either worker may see either direction; all else is written by
+//! whoever handles a packet and may lose one of two simultaneous updates, which costs a count, never correctness.
+
+#![allow(unsafe_code)] // one promise about the type, see there
+
+use super::family::{Cell, Family};
+use super::region::Plain;
+use super::{Millis, TcpState, Tuple};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+
+/// A tracked connection in the table.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Entry<F: Family> {
+    original_addresses: F::Cell,
+    reply_addresses: F::Cell,
+    original_ports: AtomicU32,
+    reply_ports: AtomicU32,
+    state: AtomicU32,
+    last_seen: AtomicU32,
+    hops: [AtomicU16; 2],
+    hops_epoch: AtomicU16,
+    service: AtomicU16,
+    backend: AtomicU16,
+    bytes_upper: [AtomicU16; 2],
+    _reserved: AtomicU16,
+    packets: [AtomicU32; 2],
+    bytes_lower: [AtomicU32; 2],
+    _padding: F::Padding,
+}
+
+const _: () = assert!(size_of::<Entry<super::V4>>() == 64);
+const _: () = assert!(size_of::<Entry<super::V6>>() == 128);
+
+// SAFETY: `Family` is implemented for IPv4 and IPv6 alone: their cells are atomics, their padding is integers that nobody touches; all
+// zeroes are an entry that is not in use.
+unsafe impl<F: Family> Plain for Entry<F> {}
+
+/// Direction of a packet of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Direction {
+    /// As the first packet: client → VIP.
+    Original = 0,
+    /// Backend → SNAT address.
+    Reply = 1,
+}
+
+impl Direction {
+    /// The other one.
+    pub const fn turned(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+        }
+    }
+}
+
+/// The state word: protocol, TCP state and status bits of a connection, changed together.
+///
+/// status (8..) | TCP state (8) | protocol (8)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct State(pub(super) u32);
+
+/// Bits of `enum ip_conntrack_status` in the kernel, as far as they exist here.
+impl State {
+    /// Packets in both directions were seen.
+    pub const SEEN_REPLY: u32 = 1 << 16;
+    /// More than a handshake was seen: not given up first when the table is full.
+    pub const ASSURED: u32 = 1 << 17;
+    /// In the table.
+    pub const CONFIRMED: u32 = 1 << 18;
+    /// Being taken out of the table: no packet may use it any more.
+    pub const DYING: u32 = 1 << 19;
+    /// Lost a clash before any packet left by it: was never counted as a connection.
+    pub const ABANDONED: u32 = 1 << 20;
+
+    /// A connection that has seen its first packet.
+    pub fn new(protocol: u8, tcp: TcpState) -> Self {
+        Self(u32::from(protocol) | (tcp as u32) << 8)
+    }
+
+    /// IP protocol number.
+    #[inline(always)]
+    pub fn protocol(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// The TCP state; [`TcpState::None`] for other protocols.
+    #[inline(always)]
+    pub fn tcp(self) -> TcpState {
+        TcpState::ALL[usize::from((self.0 >> 8) as u8) % TcpState::ALL.len()]
+    }
+
+    /// With another TCP state.
+    #[inline(always)]
+    pub fn with_tcp(self, tcp: TcpState) -> Self {
+        Self(self.0 & !0xff00 | (tcp as u32) << 8)
+    }
+
+    /// Whether all of these bits are set.
+    #[inline(always)]
+    pub fn has(self, bits: u32) -> bool {
+        self.0 & bits == bits
+    }
+
+    /// With these bits set.
+    #[inline(always)]
+    pub fn with(self, bits: u32) -> Self {
+        Self(self.0 | bits)
+    }
+
+    /// In the table and not being taken out: packets may use it.
+    #[inline(always)]
+    pub fn is_live(self) -> bool {
+        self.0 & (Self::CONFIRMED | Self::DYING) == Self::CONFIRMED
+    }
+}
+
+impl<F: Family> Entry<F> {
+    /// The tuple of one direction.
+    #[inline(always)]
+    pub fn tuple(&self, direction: Direction) -> Tuple<F> {
+        let protocol = self.state().protocol();
+        match direction {
+            Direction::Original => {
+                Tuple { addresses: self.original_addresses.load(), ports: self.original_ports.load(Ordering::Relaxed), protocol }
+            }
+            Direction::Reply => {
+                Tuple { addresses: self.reply_addresses.load(), ports: self.reply_ports.load(Ordering::Relaxed), protocol }
+            }
+        }
+    }
+
+    /// Whether `tuple` is that of one direction, without looking at the state.
+    #[inline(always)]
+    pub(super) fn has_tuple(&self, tuple: &Tuple<F>, reply: bool) -> bool {
+        let (addresses, ports) =
+            if reply { (&self.reply_addresses, &self.reply_ports) } else { (&self.original_addresses, &self.original_ports) };
+        // Relaxed throughout: the index slot that led here was read with Acquire.
+        addresses.load() == tuple.addresses
+            && ports.load(Ordering::Relaxed) == tuple.ports
+            && self.state.load(Ordering::Relaxed) as u8 == tuple.protocol
+    }
+
+    /// The state word now. Acquire: pairs with the release of whoever set DYING or CONFIRMED.
+    #[inline(always)]
+    pub fn state(&self) -> State {
+        State(self.state.load(Ordering::Acquire))
+    }
+
+    /// Changes the state from what it was seen to be. `Err`: another thread changed it first; what it is now.
+    pub fn change_state(&self, seen: State, to: State) -> Result<(), State> {
+        // AcqRel/Acquire: pairs with `state` of other threads.
+        self.state.compare_exchange(seen.0, to.0, Ordering::AcqRel, Ordering::Acquire).map(|_| ()).map_err(State)
+    }
+
+    pub(super) fn set_state(&self, state: State) {
+        // Release: pairs with `state`; only while no other thread changes it.
+        self.state.store(state.0, Ordering::Release);
+    }
+
+    pub(super) fn set_tuple(&self, direction: Direction, tuple: &Tuple<F>) {
+        let (addresses, ports) = match direction {
+            Direction::Original => (&self.original_addresses, &self.original_ports),
+            Direction::Reply => (&self.reply_addresses, &self.reply_ports),
+        };
+        addresses.store(tuple.addresses);
+        ports.store(tuple.ports, Ordering::Relaxed);
+    }
+
+    /// Begins the life of an entry that nobody else knows.
+    pub(super) fn begin(&self, original: &Tuple<F>, owner: Owner, tcp: TcpState, now: Millis) {
+        self.set_tuple(Direction::Original, original);
+        self.last_seen.store(now.0, Ordering::Relaxed);
+        self.service.store(owner.service, Ordering::Relaxed);
+        self.backend.store(owner.backend, Ordering::Relaxed);
+        for direction in [0, 1] {
+            self.hops[direction].store(0, Ordering::Relaxed);
+            self.packets[direction].store(0, Ordering::Relaxed);
+            self.bytes_lower[direction].store(0, Ordering::Relaxed);
+            self.bytes_upper[direction].store(0, Ordering::Relaxed);
+        }
+        self.set_state(State::new(original.protocol, tcp));
+    }
+
+    /// Counts a packet and notes that the connection is alive.
+    #[inline(always)]
+    pub fn account(&self, direction: Direction, bytes: usize, now: Millis) {
+        let at = direction as usize;
+        // Relaxed, load and store: see the head of the file.
+        self.packets[at].store(self.packets[at].load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        let (lower, carry) = self.bytes_lower[at].load(Ordering::Relaxed).overflowing_add(bytes as u32);
+        self.bytes_lower[at].store(lower, Ordering::Relaxed);
+        if carry {
+            let upper = self.bytes_upper[at].load(Ordering::Relaxed).wrapping_add(1);
+            self.bytes_upper[at].store(upper, Ordering::Relaxed);
+        }
+        self.last_seen.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Packets and bytes of one direction.
+    pub fn counts(&self, direction: Direction) -> (u32, u64) {
+        let at = direction as usize;
+        let upper = u64::from(self.bytes_upper[at].load(Ordering::Relaxed));
+        (self.packets[at].load(Ordering::Relaxed), upper << 32 | u64::from(self.bytes_lower[at].load(Ordering::Relaxed)))
+    }
+
+    /// When the last packet was seen.
+    #[inline(always)]
+    pub fn last_seen(&self) -> Millis {
+        Millis(self.last_seen.load(Ordering::Relaxed))
+    }
+
+    /// Who the connection belongs to.
+    #[inline(always)]
+    pub fn owner(&self) -> Owner {
+        Owner { service: self.service.load(Ordering::Relaxed), backend: self.backend.load(Ordering::Relaxed) }
+    }
+
+    /// The next hop of packets of this direction, if it was looked up at this epoch.
+    #[inline(always)]
+    pub fn hop(&self, direction: Direction, epoch: u16) -> Option<u16> {
+        let hop = self.hops[direction as usize].load(Ordering::Relaxed);
+        (self.hops_epoch.load(Ordering::Relaxed) == epoch && hop != 0).then(|| hop - 1)
+    }
+
+    /// Notes a next hop that was looked up at `epoch`. Next hops of an earlier epoch are forgotten. `hop` is below 65535.
+    pub fn set_hop(&self, direction: Direction, epoch: u16, hop: u16) {
+        if self.hops_epoch.load(Ordering::Relaxed) != epoch {
+            self.hops[direction.turned() as usize].store(0, Ordering::Relaxed);
+            self.hops_epoch.store(epoch, Ordering::Relaxed);
+        }
+        self.hops[direction as usize].store(hop + 1, Ordering::Relaxed);
+    }
+
+    /// Somewhere in the second cache line of an IPv6 entry.
+    #[inline(always)]
+    pub(super) fn second_line(&self) -> &AtomicU32 {
+        &self.state
+    }
+
+    // A free entry keeps the free list in the room of its ports.
+
+    pub(super) fn next_free(&self) -> u32 {
+        self.original_ports.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_next_free(&self, number: u32) {
+        self.original_ports.store(number, Ordering::Relaxed);
+    }
+
+    pub(super) fn next_batch(&self) -> u32 {
+        self.reply_ports.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_next_batch(&self, number: u32) {
+        self.reply_ports.store(number, Ordering::Relaxed);
+    }
+}
+
+/// Service and backend that a connection belongs to, by index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Owner {
+    /// Index of the service.
+    pub service: u16,
+    /// Index of the backend.
+    pub backend: u16,
+}

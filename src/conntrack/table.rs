@@ -1,0 +1,260 @@
+//! The table of one family: entries, the index over their tuples, and the free list.
+
+use super::entry::{Direction, Entry, Owner, State};
+use super::family::Family;
+use super::free_list::{BATCH, FreeList, Hoard};
+use super::hash::HashKey;
+use super::index::{Handle, Index, Inserted, MAX_NUMBER};
+use super::prefetch::prefetch;
+use super::region::Region;
+use super::{Millis, TcpState, Tuple};
+use std::io;
+
+/// Connections of one address family.
+#[derive(Debug)]
+pub struct Table<F: Family> {
+    entries: Region<Entry<F>>,
+    index: Index,
+    free: FreeList,
+    key: HashKey,
+}
+
+/// What a lookup found, before the entry was looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Guess(Option<Handle>);
+
+/// A live connection and the direction of the packet that led to it.
+#[derive(Debug)]
+pub struct Found<'a, F: Family> {
+    /// The connection.
+    pub entry: &'a Entry<F>,
+    /// The packet's direction.
+    pub direction: Direction,
+}
+
+/// An entry that one worker fills in; nobody else knows it.
+#[derive(Debug)]
+pub struct Unconfirmed<'a, F: Family> {
+    /// The entry.
+    pub entry: &'a Entry<F>,
+    number: u32,
+    original_hash: u64,
+}
+
+/// What became of confirming.
+#[derive(Debug)]
+pub enum Confirmed<'a, F: Family> {
+    /// The connection is in the table.
+    Placed(&'a Entry<F>),
+    /// Another worker confirmed the same connection first: this is the one that counts.
+    Clash(Found<'a, F>),
+    /// The index has no room near the tuple's home.
+    Full,
+}
+
+/// What became of taking a reply tuple.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// It is this connection's now.
+    Taken,
+    /// It is another connection's.
+    InUse,
+    /// The index has no room near the tuple's home.
+    Full,
+}
+
+impl<F: Family> Table<F> {
+    /// Room for `connections`, at most [`Table::<F>::MAX_CONNECTIONS`].
+    pub fn new(connections: usize, key: HashKey) -> io::Result<Self> {
+        if connections == 0 || connections > Self::MAX_CONNECTIONS {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(Self {
+            entries: Region::new(connections + 1)?,
+            index: Index::new(2 * connections)?,
+            free: FreeList::new(connections as u32 + 1),
+            key,
+        })
+    }
+
+    /// Most connections that a table can hold.
+    pub const MAX_CONNECTIONS: usize = MAX_NUMBER - 1;
+
+    /// Bytes of entries and index when every page of them is in use.
+    pub fn bytes(&self) -> usize {
+        self.entries.bytes() + self.index.bytes()
+    }
+
+    /// The hash of a tuple, for the lookups below.
+    #[inline(always)]
+    pub fn hash(&self, tuple: &Tuple<F>) -> u64 {
+        tuple.hash(&self.key)
+    }
+
+    /// The key of [`Table::hash`].
+    pub fn key(&self) -> &HashKey {
+        &self.key
+    }
+
+    /// Pass 1 over a burst: asks for the line of the index.
+    #[inline(always)]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Pass 2 over a burst: reads that line and asks for the line of the entry.
+    #[inline(always)]
+    pub fn guess(&self, hash: u64) -> Guess {
+        let guess = self.index.guess(hash);
+        if let Some(handle) = guess {
+            self.prefetch_entry(self.entry(handle.number()));
+        }
+        Guess(guess)
+    }
+
+    #[inline(always)]
+    fn prefetch_entry(&self, entry: &Entry<F>) {
+        prefetch(entry);
+        if size_of::<Entry<F>>() > 64 {
+            prefetch(entry.second_line());
+        }
+    }
+
+    /// Pass 3: the live connection that `tuple` belongs to.
+    #[inline(always)]
+    pub fn find(&self, hash: u64, guess: Guess, tuple: &Tuple<F>) -> Option<Found<'_, F>> {
+        if let Guess(Some(handle)) = guess {
+            let entry = self.entry(handle.number());
+            if entry.has_tuple(tuple, handle.is_reply()) && entry.state().is_live() {
+                return Some(self.found(handle));
+            }
+        }
+        self.look_up(hash, tuple)
+    }
+
+    /// The live connection that `tuple` belongs to, without a guess.
+    pub fn look_up(&self, hash: u64, tuple: &Tuple<F>) -> Option<Found<'_, F>> {
+        let handle = self.index.find(hash, |handle| {
+            let entry = self.entry(handle.number());
+            entry.has_tuple(tuple, handle.is_reply()) && entry.state().is_live()
+        })?;
+        Some(self.found(handle))
+    }
+
+    /// Begins a connection; `None`: the table is full.
+    pub fn open(
+        &self,
+        hoard: &mut Hoard,
+        original: &Tuple<F>,
+        original_hash: u64,
+        owner: Owner,
+        tcp: TcpState,
+        now: Millis,
+    ) -> Option<Unconfirmed<'_, F>> {
+        let number = self.free.take(self.entries.items(), hoard)?;
+        let entry = self.entry(number);
+        entry.begin(original, owner, tcp, now);
+        Some(Unconfirmed { entry, number, original_hash })
+    }
+
+    /// Asks for the index line of a reply tuple that may be tried soon.
+    pub fn prefetch_tuple(&self, tuple: &Tuple<F>) {
+        self.index.prefetch(self.hash(tuple));
+    }
+
+    /// Takes a reply tuple for a connection, if no other one has it: this is what makes a SNAT port taken.
+    pub fn reserve(&self, connection: &Unconfirmed<'_, F>, reply: &Tuple<F>) -> Reserved {
+        connection.entry.set_tuple(Direction::Reply, reply);
+        let handle = Handle::new(connection.number, true);
+        match self.index.insert(self.hash(reply), handle, |other| self.has(other, reply)) {
+            Inserted::Placed => Reserved::Taken,
+            Inserted::Exists(_) => Reserved::InUse,
+            Inserted::Full => Reserved::Full,
+        }
+    }
+
+    /// Makes the connection visible to everyone. Its reply tuple must have been reserved.
+    pub fn confirm<'a>(&'a self, connection: Unconfirmed<'a, F>) -> Confirmed<'a, F> {
+        let entry = connection.entry;
+        let original = entry.tuple(Direction::Original);
+        // Release: before the slot below is published, so that whoever finds the connection finds it confirmed.
+        entry.set_state(entry.state().with(State::CONFIRMED));
+        let handle = Handle::new(connection.number, false);
+        loop {
+            match self.index.insert(connection.original_hash, handle, |other| self.has(other, &original)) {
+                Inserted::Placed => return Confirmed::Placed(entry),
+                Inserted::Exists(winner) if self.entry(winner.number()).state().is_live() => {
+                    self.abandon(entry);
+                    return Confirmed::Clash(self.found(winner));
+                }
+                // On its way out: taken from the index here and now, its sweep will not find it there any more.
+                Inserted::Exists(leaving) => {
+                    self.index.remove(connection.original_hash, leaving);
+                }
+                Inserted::Full => {
+                    self.abandon(entry);
+                    return Confirmed::Full;
+                }
+            }
+        }
+    }
+
+    /// Gives an entry back that no tuple was reserved for.
+    pub fn discard(&self, hoard: &mut Hoard, connection: Unconfirmed<'_, F>) {
+        connection.entry.set_state(State::default());
+        FreeList::put_back(self.entries.items(), hoard, connection.number);
+    }
+
+    /// Leaves an entry that others may have seen through its reply tuple; the next sweep frees it.
+    fn abandon(&self, entry: &Entry<F>) {
+        entry.set_state(entry.state().with(State::CONFIRMED | State::DYING | State::ABANDONED));
+    }
+
+    /// Ends a connection: no packet finds it any more, the next sweep frees it. `false`: someone else did.
+    pub fn kill(&self, entry: &Entry<F>) -> bool {
+        let mut seen = entry.state();
+        while seen.is_live() {
+            match entry.change_state(seen, seen.with(State::DYING)) {
+                // The index slots go with the sweep; lookups skip them because of the state.
+                Ok(()) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
+    /// Numbers of entries that may be in use.
+    pub(super) fn numbers(&self) -> std::ops::Range<u32> {
+        1..self.free.high_water()
+    }
+
+    #[inline(always)]
+    pub(super) fn entry(&self, number: u32) -> &Entry<F> {
+        &self.entries.items()[number as usize]
+    }
+
+    /// Takes both tuples of a dying entry out of the index.
+    pub(super) fn unlink(&self, number: u32) {
+        let entry = self.entry(number);
+        for (direction, reply) in [(Direction::Original, false), (Direction::Reply, true)] {
+            self.index.remove(self.hash(&entry.tuple(direction)), Handle::new(number, reply));
+        }
+    }
+
+    /// Frees entries that nobody can see any more.
+    pub(super) fn free(&self, numbers: &[u32]) {
+        for batch in numbers.chunks(BATCH as usize) {
+            self.free.push(self.entries.items(), batch);
+        }
+    }
+
+    fn has(&self, handle: Handle, tuple: &Tuple<F>) -> bool {
+        self.entry(handle.number()).has_tuple(tuple, handle.is_reply())
+    }
+
+    #[inline(always)]
+    fn found(&self, handle: Handle) -> Found<'_, F> {
+        let direction = if handle.is_reply() { Direction::Reply } else { Direction::Original };
+        Found { entry: self.entry(handle.number()), direction }
+    }
+}

@@ -1,0 +1,122 @@
+//! The rewrite of a packet: addresses, ports, TTL and checksums, all of them or none (`nf_nat_manip_pkt`).
+//!
+//! Checksums are updated by what changed (RFC 1624), never computed anew: a packet that came in with a wrong one leaves with a wrong
+//! one, and its receiver sees it. Only for interfaces that deliver partial checksums is there [`recompute_checksum`].
+
+use crate::conntrack::{Family, Tuple, V4, V6};
+use crate::packet::{Headers, Ip, be16, checksum, ipv4, ipv6, tcp, udp};
+
+const TCP: u8 = 6;
+
+/// A family whose packets can be read and rewritten.
+pub trait Manip: Family {
+    /// Source and destination address of a packet.
+    fn read(bytes: &[u8], headers: &Headers) -> Self::Addresses;
+
+    /// Writes source and destination, and what covers them in the IP header. Returns the change of their sum.
+    fn write(bytes: &mut [u8], headers: &Headers, old: Self::Addresses, new: Self::Addresses) -> u64;
+}
+
+impl Manip for V4 {
+    #[inline(always)]
+    fn read(bytes: &[u8], headers: &Headers) -> u64 {
+        headers.addresses_v4(bytes)
+    }
+
+    #[inline(always)]
+    fn write(bytes: &mut [u8], headers: &Headers, old: u64, new: u64) -> u64 {
+        let header = &mut bytes[headers.l3()..headers.l3() + ipv4::HEADER];
+        let delta = checksum::replace64(old, new);
+        let sum = checksum::update(be16(header, ipv4::CHECKSUM), delta);
+        put16(header, ipv4::CHECKSUM, sum);
+        header[ipv4::ADDRESSES..].copy_from_slice(&new.to_be_bytes());
+        delta
+    }
+}
+
+impl Manip for V6 {
+    #[inline(always)]
+    fn read(bytes: &[u8], headers: &Headers) -> [u64; 4] {
+        headers.addresses_v6(bytes)
+    }
+
+    #[inline(always)]
+    fn write(bytes: &mut [u8], headers: &Headers, old: [u64; 4], new: [u64; 4]) -> u64 {
+        let at = headers.l3() + ipv6::ADDRESSES;
+        let addresses = &mut bytes[at..at + 32];
+        let mut delta = 0;
+        for (word, (old, new)) in old.into_iter().zip(new).enumerate() {
+            delta += checksum::replace64(old, new);
+            addresses[word * 8..word * 8 + 8].copy_from_slice(&new.to_be_bytes());
+        }
+        delta
+    }
+}
+
+/// Turns a whole TCP or UDP packet with the tuple `from` into one with the tuple `to`.
+#[inline(always)]
+pub fn manip_pkt<F: Manip>(bytes: &mut [u8], headers: &Headers, from: &Tuple<F>, to: &Tuple<F>) {
+    let delta = F::write(bytes, headers, from.addresses, to.addresses) + checksum::replace32(from.ports, to.ports);
+    let transport = &mut bytes[headers.l4()..usize::from(headers.end)];
+    transport[..4].copy_from_slice(&to.ports.to_be_bytes());
+    if from.protocol == TCP {
+        let sum = checksum::update(be16(transport, tcp::CHECKSUM), delta);
+        put16(transport, tcp::CHECKSUM, sum);
+    } else {
+        update_udp(transport, headers.ip, delta);
+    }
+}
+
+#[inline(always)]
+fn update_udp(datagram: &mut [u8], ip: Ip, delta: u64) {
+    let old = be16(datagram, udp::CHECKSUM);
+    // RFC 768: 0 means that the sender computed none. Over IPv6 there is no such thing (RFC 8200, section 8.1): it stays wrong.
+    if old != 0 || ip == Ip::V6 {
+        put16(datagram, udp::CHECKSUM, never_zero(checksum::update(old, delta)));
+    }
+}
+
+/// RFC 768: a computed checksum of 0 is sent as all ones.
+fn never_zero(checksum: u16) -> u16 {
+    if checksum == 0 { 0xffff } else { checksum }
+}
+
+/// Takes one off the TTL or hop limit, which must be above 0.
+#[inline(always)]
+pub fn decrement_ttl(bytes: &mut [u8], headers: &Headers) {
+    match headers.ip {
+        Ip::V4 => {
+            let header = &mut bytes[headers.l3()..headers.l3() + ipv4::HEADER];
+            let old = be16(header, ipv4::TTL);
+            let new = old - 0x100;
+            let sum = checksum::update(be16(header, ipv4::CHECKSUM), u64::from(!old) + u64::from(new));
+            put16(header, ipv4::CHECKSUM, sum);
+            header[ipv4::TTL] -= 1;
+        }
+        Ip::V6 => bytes[headers.l3() + ipv6::HOP_LIMIT] -= 1,
+    }
+}
+
+/// Computes the checksum of a whole TCP or UDP packet anew: for frames that were received with a partial one.
+pub fn recompute_checksum(bytes: &mut [u8], headers: &Headers) {
+    let (l4, end) = (headers.l4(), usize::from(headers.end));
+    let at = l4 + if headers.protocol == TCP { tcp::CHECKSUM } else { udp::CHECKSUM };
+    if headers.protocol != TCP && headers.ip == Ip::V4 && be16(bytes, at) == 0 {
+        return;
+    }
+    let addresses = match headers.ip {
+        Ip::V4 => headers.l3() + ipv4::ADDRESSES..headers.l3() + ipv4::HEADER,
+        Ip::V6 => headers.l3() + ipv6::ADDRESSES..headers.l3() + ipv6::HEADER,
+    };
+    put16(bytes, at, 0);
+    let length = if headers.protocol == TCP { end - l4 } else { usize::from(be16(bytes, l4 + udp::LENGTH)) };
+    let covered = &bytes[l4..(l4 + length).min(end)];
+    let sum = checksum::sum(&bytes[addresses]) + checksum::pseudo_header(headers.protocol, length) + checksum::sum(covered);
+    let sum = !checksum::fold(sum);
+    put16(bytes, at, if headers.protocol == TCP { sum } else { never_zero(sum) });
+}
+
+#[inline(always)]
+fn put16(bytes: &mut [u8], at: usize, value: u16) {
+    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}

@@ -1,0 +1,85 @@
+//! The choice of a source address and port toward a backend (`nf_nat_l4proto_unique_tuple`).
+//!
+//! What must be unique is the whole reply tuple, so every backend has all ports of all SNAT addresses to itself. A port is taken
+//! exactly when the table has its reply tuple: there is no other record of it. Candidates are tried in a circle from where the last choice
+//! for this backend ended, so that a port that came free is used again as late as possible and the backend's own TIME_WAIT is over.
+
+use crate::conntrack::{Family, Millis, Reserved, Table, Tuple, Unconfirmed};
+use crate::service::{Backend, SnatPool};
+use std::net::{IpAddr, SocketAddr};
+
+/// What became of the choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocation {
+    /// The connection has its reply tuple.
+    Taken,
+    /// Every address and port toward this backend is taken.
+    Exhausted,
+    /// The table has no room.
+    TableFull,
+}
+
+/// After the whole circle was tried in vain, new connections are refused without trying for this long, in milliseconds: the search
+/// costs about a millisecond, and a flood of SYNs to an exhausted backend must not stop the worker.
+const PAUSE: u32 = 20;
+
+/// Candidates whose index lines are asked for ahead of the first one that is tried.
+const AHEAD: u32 = 2;
+
+/// Gives `connection` a reply tuple: packets from `target` (the backend) to a SNAT address and port that are free.
+pub fn unique_tuple<F: Family>(
+    table: &Table<F>,
+    connection: &Unconfirmed<'_, F>,
+    backend: &Backend,
+    target: SocketAddr,
+    snat: &SnatPool,
+    now: Millis,
+) -> Allocation {
+    let protocol = connection.entry.state().protocol();
+    let candidates = Candidates { backend: target, protocol, snat };
+    let count = candidates.count();
+    if count == 0 || backend.ports_exhausted(now, PAUSE) {
+        return Allocation::Exhausted;
+    }
+    for _ in 0..count {
+        let number = backend.next_port_candidate() % count;
+        let Some(reply) = candidates.tuple::<F>(number) else { return Allocation::Exhausted };
+        if let Some(later) = candidates.tuple::<F>((number + AHEAD) % count) {
+            table.prefetch_tuple(&later);
+        }
+        match table.reserve(connection, &reply) {
+            Reserved::Taken => return Allocation::Taken,
+            Reserved::InUse => {}
+            Reserved::Full => return Allocation::TableFull,
+        }
+    }
+    backend.set_ports_exhausted(now);
+    Allocation::Exhausted
+}
+
+/// All (address, port) pairs toward one backend, numbered.
+struct Candidates<'a> {
+    backend: SocketAddr,
+    protocol: u8,
+    snat: &'a SnatPool,
+}
+
+impl Candidates<'_> {
+    fn addresses(&self) -> usize {
+        if self.backend.is_ipv4() { self.snat.v4.len() } else { self.snat.v6.len() }
+    }
+
+    fn count(&self) -> u32 {
+        u32::try_from(self.addresses() * self.snat.ports.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Neighbouring numbers differ in the address first: consecutive connections spread over all of them.
+    fn tuple<F: Family>(&self, number: u32) -> Option<Tuple<F>> {
+        let addresses = self.addresses();
+        let (port, at) = (number as usize / addresses, number as usize % addresses);
+        let address: IpAddr =
+            if self.backend.is_ipv4() { (*self.snat.v4.get(at)?).into() } else { (*self.snat.v6.get(at)?).into() };
+        let port = u16::try_from(usize::from(*self.snat.ports.start()) + port).ok()?;
+        Tuple::new(self.protocol, self.backend, SocketAddr::new(address, port))
+    }
+}
