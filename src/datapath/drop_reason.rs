@@ -1,5 +1,7 @@
 //! Every reason for which a frame ends in weir: one list that makes the enum, the labels and the sentences.
 
+use crate::packet::Malformed;
+
 macro_rules! drop_reasons {
     ($($variant:ident $label:literal $sentence:literal,)*) => {
         /// Why a frame was dropped. The label is stable: metrics, `weir drops` and tests use it.
@@ -49,7 +51,7 @@ drop_reasons! {
     NoBackend "no_backend" "No backend of the pool takes new connections.",
     NoSnatPort "no_snat_port" "Every SNAT address and port toward this backend is taken.",
     TableFull "table_full" "The connection table has no room.",
-    Clash "clash" "Two workers opened the same connection at once and the other one left again.",
+    RepeatLimit "repeat_limit" "The packet began anew too often: a handler that always repeats, or a connection that kept clashing.",
     TtlExpired "ttl_expired" "TTL or hop limit ran out here.",
     NoRoute "no_route" "The kernel has no route to the next hop that weir could use.",
     NeighbourUnresolved "neighbour_unresolved" "The next hop's link address was not resolved in time.",
@@ -59,6 +61,29 @@ drop_reasons! {
     TxRingFull "tx_ring_full" "The TX ring of the outgoing interface had no room.",
     NoFrame "no_frame" "No free frame was left in the UMEM.",
     PortDown "port_down" "The outgoing interface is gone or down.",
+}
+
+impl From<Malformed> for DropReason {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::NotIp => Self::NotIp,
+            Malformed::FrameTooShort => Self::FrameTooShort,
+            Malformed::IpVersion => Self::IpVersion,
+            Malformed::IpHeaderLength => Self::IpHeaderLength,
+            Malformed::IpTotalLength => Self::IpTotalLength,
+            Malformed::IpHeaderChecksum => Self::IpHeaderChecksum,
+            Malformed::IpSourceRoute => Self::IpSourceRoute,
+            Malformed::IpOptions => Self::IpOptions,
+            Malformed::ExtensionHeaders => Self::ExtensionHeaders,
+            Malformed::MartianSource => Self::MartianSource,
+            Malformed::SourceIsDestination => Self::OwnSource,
+            Malformed::UnknownProtocol => Self::UnknownProtocol,
+            Malformed::TcpHeaderLength => Self::TcpHeaderLength,
+            Malformed::TcpFlags => Self::TcpFlags,
+            Malformed::UdpLength => Self::UdpLength,
+            Malformed::PortZero => Self::PortZero,
+        }
+    }
 }
 
 /// Number of reasons.

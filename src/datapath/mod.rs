@@ -1,15 +1,29 @@
 //! The datapath: one function over a burst of frames. It opens no socket, reads no clock, takes no lock, logs nothing.
 
+//!
+//! A packet's way: [`process`](Datapath::process) → `prerouting` → `forward` → `postrouting` → `link`; what ends here goes by `answer`.
+
+mod answer;
 mod burst;
 mod counters;
 mod drop_reason;
+mod forward;
+mod hook;
+mod link;
+mod local_in;
 mod next_hop;
+mod postrouting;
+mod preview;
+mod prerouting;
+mod process;
+mod verdict;
 
 pub use burst::{BURST, Fate, Frame, MAX_PORTS, PortId};
 pub use counters::{Counter, Counters};
 pub use drop_reason::{DROP_REASONS, DropReason};
+pub use hook::{Handler, Hook, Hooks, Packet, priority};
 pub use next_hop::{NEXT_HOPS, NextHop, NextHopId, NextHops, PortState, Route, Routes, Unreachable};
 
-mod process;
-
+pub use preview::{Next, Preview};
 pub use process::{Datapath, Lane};
+pub use verdict::Verdict;

@@ -1,10 +1,22 @@
-//! The way of a burst.
+//! The way of a burst: three passes, so that the cache lines of sixty-four packets are on their way at the same time.
+//!
+//! 1. Parse each frame, hash its tuple, ask for the line of the index.
+//! 2. Read that line, ask for the line of the entry.
+//! 3. Packet by packet: PREROUTING, FORWARD, POSTROUTING.
 
-use super::{Counters, Frame, NextHops};
-use crate::conntrack::{Conntrack, Millis};
+use super::burst::BURST;
+use super::hook::Hooks;
+use super::verdict::Verdict;
+use super::{Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, forward, local_in, postrouting, prerouting};
+use crate::conntrack::{BURST_LANES, BurstWords, Conntrack, Guess, Hoard, Millis, Table, Tables, Tuple, V4, V6, Visit, Walker};
+use crate::nat::Manip;
+use crate::nat::icmp_limit::{self, IcmpLimit};
+use crate::packet::{Headers, Ip, Malformed, Payload, parse};
 use crate::service::Snapshot;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
+
+const _: () = assert!(BURST == BURST_LANES);
 
 /// What all workers share.
 #[derive(Debug)]
@@ -15,26 +27,309 @@ pub struct Datapath {
     pub next_hops: NextHops,
     /// The config; swapped whole by the control thread.
     pub snapshot: ArcSwap<Snapshot>,
+    /// Handlers registered by a user of the library; before the first burst.
+    pub hooks: Hooks,
 }
 
 /// What one worker keeps from burst to burst. Not shared.
 #[derive(Debug)]
 pub struct Lane {
+    walker: Walker,
+    icmp_limit: IcmpLimit,
+    scratch: Box<Scratch>,
     /// What this worker counts.
     pub counters: Arc<Counters>,
 }
 
-impl Lane {
-    /// A lane that counts in `counters`.
-    pub fn new(counters: Arc<Counters>) -> Self {
-        Self { counters }
+/// What the passes hand on to each other; kept so that it need not be made anew for each burst.
+#[derive(Debug)]
+struct Scratch {
+    words: BurstWords,
+    hashes: [u64; BURST],
+    guesses: [Guess; BURST],
+    headers: [Result<Headers, Malformed>; BURST],
+}
+
+/// What the steps of one packet need besides the packet.
+pub(super) struct Context<'a, const HOOKED: bool> {
+    pub datapath: &'a Datapath,
+    pub snapshot: &'a Snapshot,
+    pub epoch: u16,
+    pub now: Millis,
+    pub icmp_limit: &'a mut IcmpLimit,
+    /// Of the interface that the last packet was too big for.
+    pub mtu: u32,
+    pub tally: Tally,
+}
+
+/// Counted during a burst, added to the shared counters at its end.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub established: u64,
+    pub opened: u64,
+    pub answered: u64,
+}
+
+/// A family as the datapath needs it.
+pub(super) trait Tracked: Manip {
+    fn table(conntrack: &Conntrack) -> &Table<Self>;
+    fn hoard<'a>(visit: &'a mut Visit<'_>) -> &'a mut Hoard;
+}
+
+impl Tracked for V4 {
+    #[inline(always)]
+    fn table(conntrack: &Conntrack) -> &Table<V4> {
+        conntrack.table()
+    }
+    fn hoard<'a>(visit: &'a mut Visit<'_>) -> &'a mut Hoard {
+        visit.hoard_v4
     }
 }
 
+impl Tracked for V6 {
+    #[inline(always)]
+    fn table(conntrack: &Conntrack) -> &Table<V6> {
+        conntrack.table()
+    }
+    fn hoard<'a>(visit: &'a mut Visit<'_>) -> &'a mut Hoard {
+        visit.hoard_v6
+    }
+}
+
+/// A packet whose tuple was looked for in the index.
+pub(super) struct Lookup<F: Tracked> {
+    pub tuple: Tuple<F>,
+    pub hash: u64,
+    pub guess: Guess,
+}
+
+/// How often a packet may begin anew; a handler that always says REPEAT must not hold up the worker.
+const REPEATS: usize = 4;
+
 impl Datapath {
-    /// Decides the fate of each frame of a burst and rewrites those that go on. At most [`super::BURST`] frames.
+    /// What a worker that counts in `counters` needs; `None` when there are 128 of them already.
+    pub fn lane(&self, counters: Arc<Counters>) -> Option<Lane> {
+        let scratch = Scratch {
+            words: BurstWords::default(),
+            hashes: [0; BURST],
+            guesses: [Guess::default(); BURST],
+            headers: [Err(Malformed::NotIp); BURST],
+        };
+        let icmp_limit = IcmpLimit::new(icmp_limit::RATE, icmp_limit::BURST, Millis::default());
+        Some(Lane { walker: self.conntrack.walker()?, icmp_limit, scratch: Box::new(scratch), counters })
+    }
+
+    /// Decides the fate of each frame of a burst and rewrites those that go on.
     ///
     /// Counts established, new_connections and answered; `rx`, `tx`, `waiting` and the drops are counted by whoever carries the fates out
     /// ([`crate::io::Ports`] and the worker).
-    pub fn process(&self, _lane: &mut Lane, _frames: &mut [Frame<'_>], _now: Millis) {}
+    pub fn process(&self, lane: &mut Lane, frames: &mut [Frame<'_>], now: Millis) {
+        if self.hooks.is_empty() {
+            self.process_bursts::<false>(lane, frames, now);
+        } else {
+            self.process_bursts::<true>(lane, frames, now);
+        }
+    }
+
+    fn process_bursts<const HOOKED: bool>(&self, lane: &mut Lane, frames: &mut [Frame<'_>], now: Millis) {
+        let snapshot = self.snapshot.load();
+        for burst in frames.chunks_mut(BURST) {
+            let mut context = Context::<HOOKED> {
+                datapath: self,
+                snapshot: &snapshot,
+                epoch: self.next_hops.epoch(),
+                now,
+                icmp_limit: &mut lane.icmp_limit,
+                mtu: 0,
+                tally: Tally::default(),
+            };
+            let mut visit = lane.walker.enter();
+            lane.scratch.look_ahead(&self.conntrack, burst);
+            for (at, frame) in burst.iter_mut().enumerate() {
+                let verdict = match &lane.scratch.headers[at] {
+                    Ok(headers) => process_packet(
+                        &mut context,
+                        &mut visit,
+                        frame,
+                        headers,
+                        lane.scratch.hashes[at],
+                        lane.scratch.guesses[at],
+                    ),
+                    Err(malformed) => Err(Verdict::Drop((*malformed).into())),
+                };
+                frame.fate = verdict.unwrap_or_else(|verdict| end(&mut context, &mut visit, frame, verdict));
+            }
+            self.conntrack.opened(context.tally.opened);
+            context.tally.add_to(&lane.counters);
+        }
+    }
+}
+
+impl Tally {
+    fn add_to(&self, counters: &Counters) {
+        counters.established.add(self.established);
+        if self.opened + self.answered > 0 {
+            counters.new_connections.add(self.opened);
+            counters.answered.add(self.answered);
+        }
+    }
+}
+
+impl Scratch {
+    /// Passes 1 and 2.
+    #[inline]
+    fn look_ahead(&mut self, conntrack: &Conntrack, burst: &[Frame<'_>]) {
+        let (v4, v6): (&Table<V4>, &Table<V6>) = (conntrack.table(), conntrack.table());
+        for (at, frame) in burst.iter().enumerate() {
+            let headers = parse(frame.bytes());
+            if let Ok(headers) = &headers
+                && headers.ip == Ip::V4
+                && has_ports(headers)
+            {
+                let bytes = frame.bytes();
+                self.words.first[at] = headers.addresses_v4(bytes);
+                self.words.second[at] = u64::from(headers.ports(bytes)) << 8 | u64::from(headers.protocol);
+            }
+            self.headers[at] = headers;
+        }
+        v4.key().hash_burst(&self.words, &mut self.hashes);
+        for (at, frame) in burst.iter().enumerate() {
+            match &self.headers[at] {
+                Ok(headers) if headers.ip == Ip::V6 && has_ports(headers) => {
+                    self.hashes[at] = v6.hash(&tuple::<V6>(frame.bytes(), headers));
+                    v6.prefetch_bucket(self.hashes[at]);
+                }
+                // Of a frame that is no such packet, some line is asked for that nobody will need: cheaper than asking whether it is.
+                _ => v4.prefetch_bucket(self.hashes[at]),
+            }
+        }
+        for at in 0..burst.len() {
+            self.guesses[at] = match &self.headers[at] {
+                Ok(headers) if headers.ip == Ip::V6 => v6.guess(self.hashes[at]),
+                _ => v4.guess(self.hashes[at]),
+            };
+        }
+    }
+}
+
+#[inline(always)]
+fn has_ports(headers: &Headers) -> bool {
+    matches!(headers.payload, Payload::Tcp(_) | Payload::Udp)
+}
+
+/// The tuple of a whole TCP or UDP packet (`pkt_to_tuple`).
+#[inline(always)]
+fn tuple<F: Manip>(bytes: &[u8], headers: &Headers) -> Tuple<F> {
+    Tuple { addresses: F::read(bytes, headers), ports: headers.ports(bytes), protocol: headers.protocol }
+}
+
+#[inline(always)]
+fn process_packet<const HOOKED: bool>(
+    context: &mut Context<'_, HOOKED>,
+    visit: &mut Visit<'_>,
+    frame: &mut Frame<'_>,
+    headers: &Headers,
+    hash: u64,
+    guess: Guess,
+) -> Result<Fate, Verdict> {
+    if !has_ports(headers) {
+        return Err(Verdict::Drop(untracked(headers)));
+    }
+    match headers.ip {
+        Ip::V4 => {
+            let lookup = Lookup::<V4> { tuple: tuple(frame.bytes(), headers), hash, guess };
+            run_hooks(context, visit, frame, headers, &lookup)
+        }
+        Ip::V6 => {
+            let lookup = Lookup::<V6> { tuple: tuple(frame.bytes(), headers), hash, guess };
+            run_hooks(context, visit, frame, headers, &lookup)
+        }
+    }
+}
+
+fn untracked(headers: &Headers) -> DropReason {
+    match headers.payload {
+        Payload::Fragment => DropReason::Fragment,
+        _ => DropReason::IcmpUnrelated,
+    }
+}
+
+/// Pass 3 for one packet.
+#[inline(always)]
+fn run_hooks<F: Tracked, const HOOKED: bool>(
+    context: &mut Context<'_, HOOKED>,
+    visit: &mut Visit<'_>,
+    frame: &mut Frame<'_>,
+    headers: &Headers,
+    lookup: &Lookup<F>,
+) -> Result<Fate, Verdict> {
+    let connection = prerouting::track(context, frame, headers, lookup)?;
+    let hop = forward::route(context, frame, headers, &connection)?;
+    postrouting::leave(context, visit, frame, headers, lookup, (connection, hop))
+}
+
+/// Carries a verdict out that ended the packet's way.
+#[cold]
+fn end<const HOOKED: bool>(
+    context: &mut Context<'_, HOOKED>,
+    visit: &mut Visit<'_>,
+    frame: &mut Frame<'_>,
+    mut verdict: Verdict,
+) -> Fate {
+    for _ in 0..REPEATS {
+        match verdict {
+            Verdict::Drop(reason @ (DropReason::TtlExpired | DropReason::TooBig)) => {
+                return answer::answer(context, frame, reason);
+            }
+            Verdict::Drop(reason) if HOOKED && for_us(reason) => match local_in::deliver(context, frame) {
+                Ok(()) => return Fate::Drop(reason),
+                Err(Verdict::Drop(reason)) => return Fate::Drop(reason),
+                Err(other) => verdict = other,
+            },
+            Verdict::Drop(reason) => return Fate::Drop(reason),
+            Verdict::Stolen => {
+                context.tally.answered += 1;
+                return Fate::Transmit(frame.port);
+            }
+            Verdict::Queue(port, neighbour) => return Fate::Wait(port, neighbour),
+            // Accepting is not an end: no step returns it as one.
+            Verdict::Accept => break,
+            Verdict::Repeat => match begin_anew(context, visit, frame) {
+                Ok(fate) => return fate,
+                Err(again) => verdict = again,
+            },
+        }
+    }
+    Fate::Drop(DropReason::RepeatLimit)
+}
+
+/// Steered to weir but part of no connection and no service: if anyone wants it, it is a handler at LOCAL_IN.
+fn for_us(reason: DropReason) -> bool {
+    matches!(reason, DropReason::NoService | DropReason::IcmpUnrelated)
+}
+
+/// The whole way of a single packet, outside of the passes over the burst.
+fn begin_anew<const HOOKED: bool>(
+    context: &mut Context<'_, HOOKED>,
+    visit: &mut Visit<'_>,
+    frame: &mut Frame<'_>,
+) -> Result<Fate, Verdict> {
+    let headers = parse(frame.bytes()).map_err(|malformed| Verdict::Drop(malformed.into()))?;
+    if !has_ports(&headers) {
+        return Err(Verdict::Drop(untracked(&headers)));
+    }
+    let conntrack = &context.datapath.conntrack;
+    let hash = match headers.ip {
+        Ip::V4 => V4::table(conntrack).hash(&tuple(frame.bytes(), &headers)),
+        Ip::V6 => V6::table(conntrack).hash(&tuple(frame.bytes(), &headers)),
+    };
+    process_packet(context, visit, frame, &headers, hash, Guess::default())
+}
+
+impl<const HOOKED: bool> Context<'_, HOOKED> {
+    /// What is known of an interface.
+    #[inline(always)]
+    pub(super) fn port(&self, port: PortId) -> &PortState {
+        self.datapath.next_hops.port(port)
+    }
 }

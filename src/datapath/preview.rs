@@ -1,0 +1,75 @@
+//! What would become of a first packet, and why (`weir explain`): the same decisions as on the packet's way, nothing changed.
+
+use super::prerouting::opening;
+use super::{Datapath, DropReason, NextHop, Unreachable};
+use crate::conntrack::{ConnectionView, Direction};
+use crate::schedule::Request;
+use crate::service::{Backend, Protocol, Service};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// The answer.
+#[derive(Debug)]
+pub enum Preview {
+    /// The packet belongs to this connection.
+    Known(Box<ConnectionView>, Direction),
+    /// It would open one.
+    Opens {
+        /// What the client connects to.
+        service: Arc<Service>,
+        /// Who would get it, were it the next one.
+        backend: Arc<Backend>,
+        /// Address and port toward the backend.
+        target: SocketAddr,
+        /// The way there.
+        next: Next,
+    },
+    /// It would be dropped.
+    Dropped(DropReason),
+}
+
+/// The way to a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// By this neighbour.
+    Hop(NextHop),
+    /// It would wait until this neighbour is resolved.
+    Unresolved(IpAddr),
+    /// There is none.
+    NoRoute,
+}
+
+impl Datapath {
+    /// What would become of a packet from `source` to `destination`; a TCP packet is taken for a SYN.
+    pub fn preview(&self, protocol: Protocol, source: SocketAddr, destination: SocketAddr) -> Preview {
+        let snapshot = self.snapshot.load();
+        if let Some((view, direction)) = self.conntrack.find(protocol.number(), source, destination, &snapshot.timeouts) {
+            return Preview::Known(Box::new(view), direction);
+        }
+        let Some(service) = snapshot.services.find(destination.ip(), destination.port(), protocol) else {
+            return Preview::Dropped(DropReason::NoService);
+        };
+        if snapshot.own_addresses.contains(&source.ip()) || source.ip() == destination.ip() {
+            return Preview::Dropped(DropReason::OwnSource);
+        }
+        let request = Request { client: source.ip(), client_port: source.port() };
+        let chosen = service.scheduler.preview(&request, &service.pool.members);
+        match chosen.and_then(|chosen| opening(service, chosen, destination.port())) {
+            None => Preview::Dropped(DropReason::NoBackend),
+            Some(opening) => Preview::Opens {
+                service: Arc::clone(opening.service),
+                backend: Arc::clone(opening.backend),
+                target: opening.target,
+                next: self.next(opening.target.ip()),
+            },
+        }
+    }
+
+    fn next(&self, destination: IpAddr) -> Next {
+        match self.next_hops.find(destination) {
+            Ok(id) => self.next_hops.get(id).map_or(Next::Unresolved(destination), Next::Hop),
+            Err(Unreachable::Unresolved(_, neighbour)) => Next::Unresolved(neighbour),
+            Err(Unreachable::NoRoute) => Next::NoRoute,
+        }
+    }
+}
