@@ -205,8 +205,8 @@ mod tests {
         for lanes in widths {
             let mut hashes = [0; BURST_LANES];
             HashKey { lanes, ..key }.hash_burst(&words, &mut hashes);
-            for lane in 0..BURST_LANES {
-                assert_eq!(hashes[lane], key.hash([words.first[lane], words.second[lane]]), "{lanes:?} {lane}");
+            for (lane, hash) in hashes.into_iter().enumerate() {
+                assert_eq!(hash, key.hash([words.first[lane], words.second[lane]]), "{lanes:?} {lane}");
             }
         }
     }
