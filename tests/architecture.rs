@@ -23,8 +23,17 @@ const LEVELS: &[&[&str]] = &[
 ];
 
 /// Files that may hold unsafe code, and why each must.
-const UNSAFE: &[(&str, &str)] =
-    &[("tests/support/namespace.rs", "unshare, setns and prctl have no safe wrapper in the dependencies")];
+const UNSAFE: &[(&str, &str)] = &[
+    ("src/conntrack/entry.rs", "a promise that an entry is all atomics, so that zeroed memory is an empty one"),
+    ("src/conntrack/hash.rs", "calls functions compiled for wider vectors after asking the CPU"),
+    ("src/conntrack/index.rs", "the same promise for a bucket of the index"),
+    ("src/conntrack/prefetch.rs", "the prefetch instruction"),
+    ("src/conntrack/region.rs", "mmap, and views of the mapping as slices of atomics"),
+    ("src/io/xsk/options.rs", "socket options and system calls that xsk-rs leaves out, on raw descriptors"),
+    ("src/io/xsk/socket.rs", "ring calls of xsk-rs: the caller answers for who holds which frame"),
+    ("src/io/xsk/umem.rs", "frames are slices of the UMEM, which xsk-rs can only hand out unsafely"),
+    ("tests/support/namespace.rs", "unshare, setns and prctl have no safe wrapper in the dependencies"),
+];
 
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: &[&str] = &["utils", "util", "common", "helpers", "helper", "misc"];
@@ -38,12 +47,10 @@ fn imports_point_down() {
     for file in rust_files("src") {
         let Some(room) = room_of(&file) else { continue };
         let level = level_of(room).unwrap_or_else(|| panic!("{}: the room {room} has no level", file.display()));
-        for (number, line) in code_lines(&file) {
-            for target in rooms_named(&line, &file) {
-                let below = level_of(&target).is_some_and(|other| other < level);
-                if target != room && !below {
-                    wrong.push(format!("{}:{number}: {room} must not import from {target}: {}", file.display(), line.trim()));
-                }
+        for (line, target) in rooms_named(&code_of(&file), &file) {
+            let below = level_of(&target).is_some_and(|other| other < level);
+            if target != room && !below {
+                wrong.push(format!("{}:{line}: {room} must not import from {target}", file.display()));
             }
         }
     }
@@ -73,7 +80,7 @@ fn unsafe_code_stands_where_the_list_says() {
         .flat_map(|directory| rust_files(directory))
         .filter(|file| !file.ends_with("architecture.rs"))
     {
-        if code_lines(&file).iter().any(|(_, line)| line.contains("(unsafe_code)")) {
+        if code_of(&file).contains("(unsafe_code)") {
             found.insert(file.to_string_lossy().into_owned());
         }
     }
@@ -156,32 +163,29 @@ fn level_of(room: &str) -> Option<usize> {
     LEVELS.iter().position(|rooms| rooms.contains(&room))
 }
 
-/// The lines of a file without comments, numbered from 1.
-fn code_lines(file: &Path) -> Vec<(usize, String)> {
+/// A file without its comments, the lines where they were.
+fn code_of(file: &Path) -> String {
     let text = std::fs::read_to_string(root().join(file)).expect("a source file");
-    let without_comment = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
-    text.lines().map(without_comment).enumerate().map(|(index, line)| (index + 1, line)).collect()
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// Rooms that a line names by a path from the root: `crate::room`, `crate::{a, b}`, or enough times `super::`.
-fn rooms_named(line: &str, file: &Path) -> Vec<String> {
-    let mut rooms = Vec::new();
-    for (start, _) in line.match_indices("crate::") {
-        let rest = &line[start + "crate::".len()..];
-        match rest.strip_prefix('{') {
-            Some(group) => rooms.extend(heads(group)),
-            None => rooms.push(identifier(rest)),
-        }
-    }
+/// Rooms that code names by a path from the root, and in which line: `crate::room`, `crate::{a, b}`, or enough times `super::`.
+fn rooms_named(code: &str, file: &Path) -> Vec<(usize, String)> {
     // `src/a/b.rs` is two modules below the root, `src/a/mod.rs` one.
     let depth = file.iter().count() - 1 - usize::from(file.ends_with("mod.rs"));
-    let climb = "super::".repeat(depth);
-    rooms.extend(line.match_indices(&climb).map(|(start, _)| identifier(&line[start + climb.len()..])));
-    rooms.retain(|room| level_of(room).is_some());
+    let mut rooms = Vec::new();
+    for way in ["crate::".to_owned(), "super::".repeat(depth)] {
+        for (start, _) in code.match_indices(&way) {
+            let line = 1 + code[..start].matches('\n').count();
+            let rest = &code[start + way.len()..];
+            let names = rest.strip_prefix('{').map_or_else(|| vec![identifier(rest)], heads);
+            rooms.extend(names.into_iter().filter(|name| level_of(name).is_some()).map(|name| (line, name)));
+        }
+    }
     rooms
 }
 
-/// The first names of `a::x, b::{y, z}, c}`, the inside of a group as far as its line goes.
+/// The first names of `a::x, b::{y, z}, c}`, the inside of a group.
 fn heads(group: &str) -> Vec<String> {
     let mut depth = 0;
     let mut heads = Vec::new();
@@ -207,10 +211,15 @@ fn identifier(text: &str) -> String {
 #[test]
 fn paths_from_the_root_are_found_in_every_spelling() {
     let file = Path::new("src/nat/icmp_error/mod.rs");
-    for line in
-        ["use crate::io::Ports;", "use crate::{io::{Ports, x}, nope};", "x(super::super::io::y)", "use crate::{nope, io};"]
-    {
-        assert_eq!(rooms_named(line, file), ["io"], "{line}");
+    let io = |line| vec![(line, "io".to_owned())];
+    for code in [
+        "use crate::io::Ports;",
+        "use crate::{io::{Ports, x}, nope};",
+        "x(super::super::io::y)",
+        "use crate::{\n    nope,\n    io,\n};",
+    ] {
+        assert_eq!(rooms_named(code, file), io(1), "{code}");
     }
-    assert_eq!(rooms_named("use super::io;", file), [""; 0], "a module of its own room");
+    assert_eq!(rooms_named("\n\nuse crate::io;", file), io(3));
+    assert_eq!(rooms_named("use super::io;", file), [], "a module of its own room");
 }
