@@ -1,6 +1,7 @@
 //! Where frames come from and go to.
 
 pub mod memory;
+pub mod pcap;
 pub mod xsk;
 mod settle;
 
@@ -8,7 +9,7 @@ use crate::datapath::{Frame, PortId};
 use std::io;
 use std::time::Duration;
 
-/// The ports of one worker. Implemented over AF_XDP ([`xsk`]), over memory ([`memory`]) and over captures.
+/// The ports of one worker. Implemented over AF_XDP ([`xsk`]), over memory ([`memory`]) and over captures ([`pcap`]).
 ///
 /// The implementation owns the frames; it lends at most [`crate::datapath::BURST`] of them to a closure, which decides
 /// each one's [`crate::datapath::Fate`], and then does what the fates say: puts them on the TX ring of the port named (counting

@@ -35,6 +35,8 @@ pub(super) struct QueueSocket {
     fill: FillQueue,
     completion: CompQueue,
     fd: RawFd,
+    received: u64,
+    sent: u64,
     /// Frames on the fill ring, in the driver, on the RX ring.
     filling: usize,
     /// As many of them as there shall be: the size of the fill ring, so that there is always room for one more.
@@ -71,6 +73,8 @@ impl QueueSocket {
             fill,
             completion,
             fd,
+            received: 0,
+            sent: 0,
             filling: 0,
             fill_level: settings.fill_ring() as usize,
             in_flight: 0,
@@ -124,6 +128,7 @@ impl QueueSocket {
         // SAFETY: descriptors that are overwritten are copies of ones that were settled; each one consumed is held by the caller.
         let received = unsafe { self.rx.consume(burst) };
         self.filling -= received;
+        self.received += received as u64;
         received
     }
 
@@ -135,6 +140,7 @@ impl QueueSocket {
         // SAFETY: the caller holds these frames and gives them up; they come back through the completion ring.
         let sent = unsafe { self.tx.produce(&burst[..room]) };
         self.in_flight += sent;
+        self.sent += sent as u64;
         sent
     }
 
@@ -231,10 +237,12 @@ impl QueueSocket {
         io::Error::new(error.kind(), format!("interface {interface} queue {queue} is gone: {error}"))
     }
 
-    /// Publishes what the kernel counted.
+    /// Publishes what was counted here and in the kernel.
     pub(super) fn refresh_statistics(&self) {
-        if let Ok(statistics) = self.rx.fd().xdp_statistics() {
-            self.statistics.publish(&statistics, self.filling, self.in_flight);
+        self.statistics.publish_frames(self.received, self.sent, self.filling, self.in_flight);
+        // Refused only for a socket that was taken down: the numbers stay as they were.
+        if let Ok(kernel) = self.rx.fd().xdp_statistics() {
+            self.statistics.publish_kernel(&kernel);
         }
     }
 }

@@ -19,6 +19,8 @@ pub enum Link {
 /// Numbers of one socket, published by its worker about once a second. Independent numbers: `Relaxed`.
 #[derive(Debug, Default)]
 pub struct SocketStatistics {
+    received: AtomicU64,
+    sent: AtomicU64,
     rx_dropped: AtomicU64,
     rx_ring_full: AtomicU64,
     fill_ring_empty: AtomicU64,
@@ -30,6 +32,16 @@ pub struct SocketStatistics {
 }
 
 impl SocketStatistics {
+    /// Frames taken from the RX ring of this queue.
+    pub fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+
+    /// Frames put on the TX ring of this queue.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
     /// Frames that the kernel lost because it could not put them on the RX ring for another reason than those below.
     pub fn rx_dropped(&self) -> u64 {
         self.rx_dropped.load(Relaxed)
@@ -78,13 +90,18 @@ impl SocketStatistics {
         self.link.store(link as u8, Relaxed);
     }
 
-    pub(super) fn publish(&self, kernel: &XdpStatistics, filling: usize, in_flight: usize) {
+    pub(super) fn publish_frames(&self, received: u64, sent: u64, filling: usize, in_flight: usize) {
+        self.received.store(received, Relaxed);
+        self.sent.store(sent, Relaxed);
+        self.filling.store(filling as u64, Relaxed);
+        self.in_flight.store(in_flight as u64, Relaxed);
+    }
+
+    pub(super) fn publish_kernel(&self, kernel: &XdpStatistics) {
         self.rx_dropped.store(kernel.rx_dropped(), Relaxed);
         self.rx_ring_full.store(kernel.rx_ring_full(), Relaxed);
         self.fill_ring_empty.store(kernel.rx_fill_ring_empty_descs(), Relaxed);
         self.rx_invalid.store(kernel.rx_invalid_descs(), Relaxed);
         self.tx_invalid.store(kernel.tx_invalid_descs(), Relaxed);
-        self.filling.store(filling as u64, Relaxed);
-        self.in_flight.store(in_flight as u64, Relaxed);
     }
 }
