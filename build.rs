@@ -1,0 +1,44 @@
+//! Compiles the XDP program with clang; `src/xdp` embeds the object.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+const SOURCE: &str = "src/xdp/steer.bpf.c";
+
+fn main() -> ExitCode {
+    println!("cargo::rerun-if-changed={SOURCE}");
+    println!("cargo::rerun-if-env-changed=CLANG");
+    match compile() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            println!("cargo::error={message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compile() -> Result<(), String> {
+    let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".to_owned());
+    let directory = std::env::var("OUT_DIR").map_err(|_| "OUT_DIR is not set; build with cargo".to_owned())?;
+    let object = PathBuf::from(directory).join("steer.bpf.o");
+    let mut command = Command::new(&clang);
+    // -g for BTF: map types need it. v3 has 32-bit jumps, which kernels have had since 5.1.
+    command.args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-c", SOURCE, "-o"]).arg(&object);
+    // Debian keeps <asm/types.h> here, where clang does not look when it compiles for another target.
+    let machine = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    let headers = format!("/usr/include/{machine}-linux-gnu");
+    if Path::new(&headers).is_dir() {
+        command.arg("-I").arg(headers);
+    }
+    let output = command.output().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            format!("{clang} is not installed; the XDP program is compiled with it: apt-get install clang libc6-dev")
+        }
+        _ => format!("{clang} cannot be run: {error}"),
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    // One cargo::error a line: cargo reads its instructions line by line.
+    Err(String::from_utf8_lossy(&output.stderr).trim().replace('\n', "\ncargo::error="))
+}

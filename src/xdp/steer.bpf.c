@@ -1,0 +1,378 @@
+// The steering program: which frames go to weir's AF_XDP socket of the queue they came in on, and which stay with the kernel.
+//
+// Ours, over IPv4 and IPv6, untagged or with one 802.1Q tag:
+//   - TCP and UDP to a service (VIP, port, protocol), or to any port of a VIP that serves them all;
+//   - TCP and UDP to a SNAT address: the replies of backends;
+//   - fragments of TCP and UDP to a VIP that serves that protocol, or to a SNAT address. Only the first fragment knows its ports, so
+//     all of them go one way;
+//   - ICMP errors to one of these addresses, about a packet that weir sent: its source is a service or a SNAT address.
+// All else passes: ARP, neighbour discovery, echo, ports of a VIP that are no service, errors about the host's own traffic.
+//
+// What is malformed or ends too soon to be judged passes too. What is ours but comes in on a queue without a socket passes and is
+// counted, so that the traffic never silently vanishes.
+//
+// No libbpf headers: the kernel's own are enough. Loops are unrolled or bounded, and only helpers of Linux 5.15 are called.
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+#define SECTION(name) __attribute__((section(name), used))
+#define UINT(name, value) int(*name)[value]
+#define TYPE(name, value) typeof(value) *name
+#define INLINE static inline __attribute__((always_inline))
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define BE16(x) ((__be16)__builtin_bswap16(x))
+#else
+#define BE16(x) ((__be16)(x))
+#endif
+
+static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
+static long (*bpf_redirect_map)(void *map, __u64 key, __u64 flags) = (void *)BPF_FUNC_redirect_map;
+
+// What an address of weir claims; src/xdp/targets.rs has the same numbers.
+enum claim {
+	TCP_PORTS = 1, // a VIP with TCP services, on the ports in SERVICES*
+	UDP_PORTS = 2,
+	TCP_ALL = 4, // a VIP that serves every TCP port
+	UDP_ALL = 8,
+	SNAT = 16, // a SNAT address: all of TCP and UDP
+};
+
+// Ports are in network byte order, the padding is 0: these are map keys.
+struct service4 {
+	__be32 address;
+	__be16 port;
+	__u8 protocol;
+	__u8 padding;
+};
+
+struct service6 {
+	struct in6_addr address;
+	__be16 port;
+	__u8 protocol;
+	__u8 padding;
+};
+
+// Twice the number of entries that user space allows: a reload adds the new ones before it removes the old ones.
+struct {
+	UINT(type, BPF_MAP_TYPE_HASH);
+	UINT(max_entries, 32768);
+	UINT(map_flags, BPF_F_NO_PREALLOC);
+	TYPE(key, struct service4);
+	TYPE(value, __u8);
+} SERVICES4 SECTION(".maps");
+
+struct {
+	UINT(type, BPF_MAP_TYPE_HASH);
+	UINT(max_entries, 32768);
+	UINT(map_flags, BPF_F_NO_PREALLOC);
+	TYPE(key, struct service6);
+	TYPE(value, __u8);
+} SERVICES6 SECTION(".maps");
+
+struct {
+	UINT(type, BPF_MAP_TYPE_HASH);
+	UINT(max_entries, 8192);
+	UINT(map_flags, BPF_F_NO_PREALLOC);
+	TYPE(key, __be32);
+	TYPE(value, __u8);
+} CLAIMS4 SECTION(".maps");
+
+struct {
+	UINT(type, BPF_MAP_TYPE_HASH);
+	UINT(max_entries, 8192);
+	UINT(map_flags, BPF_F_NO_PREALLOC);
+	TYPE(key, struct in6_addr);
+	TYPE(value, __u8);
+} CLAIMS6 SECTION(".maps");
+
+struct {
+	UINT(type, BPF_MAP_TYPE_XSKMAP);
+	UINT(max_entries, 256);
+	TYPE(key, __u32);
+	TYPE(value, __u32);
+} SOCKETS SECTION(".maps");
+
+enum counter { REDIRECTED, UNSERVED, PASSED, COUNTERS };
+
+struct {
+	UINT(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	UINT(max_entries, COUNTERS);
+	TYPE(key, __u32);
+	TYPE(value, __u64);
+} COUNTS SECTION(".maps");
+
+struct vlan {
+	__be16 tag;
+	__be16 type;
+};
+
+struct ports {
+	__be16 source;
+	__be16 destination;
+};
+
+struct fragment {
+	__u8 next;
+	__u8 reserved;
+	__be16 offset;
+	__be32 identification;
+};
+
+// As many extension headers as src/packet walks.
+#define EXTENSION_HEADERS 8
+#define ICMP_HEADER 8
+
+// RFC 792; <linux/icmp.h> cannot be included without the C library's headers for 32 bits.
+#define ICMP_UNREACHABLE 3
+#define ICMP_SOURCE_QUENCH 4
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER_PROBLEM 12
+
+INLINE void count(__u32 counter)
+{
+	__u64 *value = bpf_map_lookup_elem(&COUNTS, &counter);
+	if (value)
+		*value += 1;
+}
+
+// Whether all ports of the protocol are ours at an address.
+INLINE int claims_all(__u8 claims, __u8 protocol)
+{
+	return protocol == IPPROTO_TCP ? claims & (TCP_ALL | SNAT) : protocol == IPPROTO_UDP ? claims & (UDP_ALL | SNAT) : 0;
+}
+
+// Whether some ports of the protocol are.
+INLINE int claims_some(__u8 claims, __u8 protocol)
+{
+	return protocol == IPPROTO_TCP ? claims & TCP_PORTS : protocol == IPPROTO_UDP ? claims & UDP_PORTS : 0;
+}
+
+INLINE int claims_port4(__u8 claims, __be32 address, __be16 port, __u8 protocol)
+{
+	struct service4 key = { .address = address, .port = port, .protocol = protocol };
+
+	if (claims_all(claims, protocol))
+		return 1;
+	return claims_some(claims, protocol) && bpf_map_lookup_elem(&SERVICES4, &key);
+}
+
+INLINE int claims_port6(__u8 claims, const struct in6_addr *address, __be16 port, __u8 protocol)
+{
+	struct service6 key = { .address = *address, .port = port, .protocol = protocol };
+
+	if (claims_all(claims, protocol))
+		return 1;
+	return claims_some(claims, protocol) && bpf_map_lookup_elem(&SERVICES6, &key);
+}
+
+// The packet that an ICMP error quotes: did weir send it?
+INLINE int quote_is_ours4(void *start, void *end)
+{
+	struct iphdr *ip = start;
+	struct ports *ports;
+	__be32 source;
+	__u8 *claims;
+
+	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
+		return 0;
+	source = ip->saddr;
+	claims = bpf_map_lookup_elem(&CLAIMS4, &source);
+	if (!claims)
+		return 0;
+	if (ip->frag_off & BE16(0x1fff)) // a later fragment: no ports
+		return claims_all(*claims, ip->protocol);
+	ports = start + ip->ihl * 4;
+	if ((void *)(ports + 1) > end)
+		return 0;
+	return claims_port4(*claims, source, ports->source, ip->protocol);
+}
+
+INLINE int packet_is_ours4(void *start, void *end)
+{
+	struct iphdr *ip = start;
+	__be32 destination;
+	__u8 *claims;
+	void *transport;
+
+	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
+		return 0;
+	destination = ip->daddr;
+	claims = bpf_map_lookup_elem(&CLAIMS4, &destination);
+	if (!claims)
+		return 0;
+	if (ip->frag_off & BE16(0x3fff)) // offset or more-fragments
+		return claims_all(*claims, ip->protocol) || claims_some(*claims, ip->protocol);
+	transport = start + ip->ihl * 4;
+	if (ip->protocol == IPPROTO_ICMP) {
+		__u8 *type = transport;
+
+		if (transport + ICMP_HEADER > end)
+			return 0;
+		if (*type != ICMP_UNREACHABLE && *type != ICMP_SOURCE_QUENCH && *type != ICMP_TIME_EXCEEDED && *type != ICMP_PARAMETER_PROBLEM)
+			return 0;
+		return quote_is_ours4(transport + ICMP_HEADER, end);
+	}
+	if (transport + sizeof(struct ports) > end)
+		return 0;
+	return claims_port4(*claims, destination, ((struct ports *)transport)->destination, ip->protocol);
+}
+
+// Where a walk over IPv6 extension headers ended.
+struct upper {
+	void *start; // of the transport header; 0 when the frame ends before, or the chain is too long
+	__u8 protocol;
+	__u8 fragment; // this is one fragment of several; protocol is what its fragment header names
+	__u8 later; // and not the first: start is the middle of something
+};
+
+INLINE struct upper walk(void *start, void *end, __u8 protocol)
+{
+	struct upper upper = { .start = 0, .protocol = protocol };
+
+#pragma unroll
+	for (int i = 0; i <= EXTENSION_HEADERS; i++) {
+		__u8 *header = start;
+
+		switch (upper.protocol) {
+		case IPPROTO_HOPOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_DSTOPTS:
+			if ((void *)(header + 8) > end)
+				return upper;
+			upper.protocol = header[0];
+			start += ((__u32)header[1] + 1) * 8;
+			break;
+		case IPPROTO_FRAGMENT: {
+			struct fragment *fragment = start;
+
+			if ((void *)(fragment + 1) > end)
+				return upper;
+			upper.protocol = fragment->next;
+			start += sizeof(*fragment);
+			// RFC 6946: offset 0 and no more to come is a whole packet, and treated as one.
+			if (fragment->offset & BE16(0xfff9)) {
+				upper.fragment = 1;
+				upper.later = (fragment->offset & BE16(0xfff8)) != 0;
+				upper.start = start;
+				return upper;
+			}
+			break;
+		}
+		default:
+			upper.start = start;
+			return upper;
+		}
+	}
+	return upper;
+}
+
+INLINE int quote_is_ours6(void *start, void *end)
+{
+	struct ipv6hdr *ip = start;
+	struct in6_addr source;
+	struct upper upper;
+	struct ports *ports;
+	__u8 *claims;
+
+	if ((void *)(ip + 1) > end || ip->version != 6)
+		return 0;
+	source = ip->saddr;
+	claims = bpf_map_lookup_elem(&CLAIMS6, &source);
+	if (!claims)
+		return 0;
+	upper = walk(ip + 1, end, ip->nexthdr);
+	if (!upper.start)
+		return 0;
+	if (upper.later)
+		return claims_all(*claims, upper.protocol);
+	ports = upper.start;
+	if ((void *)(ports + 1) > end)
+		return 0;
+	return claims_port6(*claims, &source, ports->source, upper.protocol);
+}
+
+INLINE int packet_is_ours6(void *start, void *end)
+{
+	struct ipv6hdr *ip = start;
+	struct in6_addr destination;
+	struct upper upper;
+	__u8 *claims;
+
+	if ((void *)(ip + 1) > end || ip->version != 6)
+		return 0;
+	destination = ip->daddr;
+	claims = bpf_map_lookup_elem(&CLAIMS6, &destination);
+	if (!claims)
+		return 0;
+	upper = walk(ip + 1, end, ip->nexthdr);
+	if (!upper.start)
+		return 0;
+	if (upper.fragment)
+		switch (upper.protocol) {
+		case IPPROTO_HOPOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_DSTOPTS:
+			// The protocol stands in the first fragment only. Were it TCP, the kernel would reset the connection; so all are ours.
+			return 1;
+		default:
+			return claims_all(*claims, upper.protocol) || claims_some(*claims, upper.protocol);
+		}
+	if (upper.protocol == IPPROTO_ICMPV6) {
+		__u8 *type = upper.start;
+
+		if (upper.start + ICMP_HEADER > end)
+			return 0;
+		// RFC 4443, section 2.1: errors are below 128; unreachable, too big, time exceeded, parameter problem.
+		if (*type < 1 || *type > 4)
+			return 0;
+		return quote_is_ours6(upper.start + ICMP_HEADER, end);
+	}
+	if (upper.start + sizeof(struct ports) > end)
+		return 0;
+	return claims_port6(*claims, &destination, ((struct ports *)upper.start)->destination, upper.protocol);
+}
+
+INLINE int frame_is_ours(void *start, void *end)
+{
+	struct ethhdr *ethernet = start;
+	__be16 type;
+
+	if ((void *)(ethernet + 1) > end)
+		return 0;
+	type = ethernet->h_proto;
+	start = ethernet + 1;
+	if (type == BE16(ETH_P_8021Q)) {
+		struct vlan *vlan = start;
+
+		if ((void *)(vlan + 1) > end)
+			return 0;
+		type = vlan->type;
+		start = vlan + 1;
+	}
+	if (type == BE16(ETH_P_IP))
+		return packet_is_ours4(start, end);
+	if (type == BE16(ETH_P_IPV6))
+		return packet_is_ours6(start, end);
+	return 0;
+}
+
+SECTION("xdp") int weir_steer(struct xdp_md *context)
+{
+	int verdict;
+
+	if (!frame_is_ours((void *)(long)context->data, (void *)(long)context->data_end)) {
+		count(PASSED);
+		return XDP_PASS;
+	}
+	// The flags are the verdict where no socket is bound to the queue.
+	verdict = bpf_redirect_map(&SOCKETS, context->rx_queue_index, XDP_PASS);
+	count(verdict == XDP_REDIRECT ? REDIRECTED : UNSERVED);
+	return verdict;
+}
+
+char _license[] SECTION("license") = "MIT";

@@ -1,0 +1,398 @@
+//! Every line of what is steered and what is not, for both families, tagged and not, whole and cut off at every byte.
+
+use super::packets::{
+    DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ICMPV4, ICMPV6, ROUTING, SCTP, TCP, UDP, extension, fragment4, fragment6, frame,
+    icmp, ip, tcp, udp, with_options,
+};
+use super::{Decision, Loaded, XDP_PASS, XDP_REDIRECT, address, run, service};
+use crate::service::Protocol;
+use crate::xdp::targets::{Entries, Targets};
+use crate::xdp::{MAX_QUEUES, MAX_SERVICES, SteerCounters, XdpError};
+use etherparse::EtherType;
+use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+
+/// A case: what it is, the IP packet, and how many bytes of it make it weir's (`None`: it is the kernel's).
+type Case = (&'static str, Vec<u8>, Option<usize>);
+
+struct Family {
+    client: IpAddr,
+    vip: IpAddr,
+    all_ports_vip: IpAddr,
+    snat: IpAddr,
+    other: IpAddr,
+    backend: IpAddr,
+    header: usize,
+    icmp: u8,
+    errors: [u8; 4],
+    not_errors: [u8; 4],
+}
+
+fn v4() -> Family {
+    Family {
+        client: address("192.0.2.1"),
+        vip: address("10.0.0.100"),
+        all_ports_vip: address("10.0.0.101"),
+        snat: address("10.0.0.200"),
+        other: address("10.0.0.1"),
+        backend: address("10.1.0.11"),
+        header: 20,
+        icmp: ICMPV4,
+        errors: [3, 4, 11, 12],
+        not_errors: [0, 8, 5, 13],
+    }
+}
+
+fn v6() -> Family {
+    Family {
+        client: address("2001:db8:1::1"),
+        vip: address("2001:db8::100"),
+        all_ports_vip: address("2001:db8::101"),
+        snat: address("2001:db8::200"),
+        other: address("2001:db8::1"),
+        backend: address("2001:db8:2::11"),
+        header: 40,
+        icmp: ICMPV6,
+        errors: [1, 2, 3, 4],
+        not_errors: [128, 129, 135, 137],
+    }
+}
+
+fn targets() -> Targets {
+    let mut targets = Targets::default();
+    for family in [v4(), v6()] {
+        targets.services.insert((family.vip, Some(443), Protocol::Tcp));
+        targets.services.insert((family.vip, Some(8443), Protocol::Tcp));
+        targets.services.insert((family.all_ports_vip, None, Protocol::Udp));
+        targets.services.insert((family.all_ports_vip, Some(53), Protocol::Tcp));
+        targets.snat.insert(family.snat);
+    }
+    targets
+}
+
+fn services(f: &Family) -> Vec<Case> {
+    let ports = Some(f.header + 4);
+    let to = |destination, protocol, segment: Vec<u8>| ip(f.client, destination, protocol, &segment);
+    vec![
+        ("TCP to a service", to(f.vip, TCP, tcp(50000, 443)), ports),
+        ("TCP to another service of the VIP", to(f.vip, TCP, tcp(50000, 8443)), ports),
+        ("TCP to a port between them", to(f.vip, TCP, tcp(50000, 444)), None),
+        ("ssh to a VIP", to(f.vip, TCP, tcp(50000, 22)), None),
+        ("TCP from a service's port to none", to(f.vip, TCP, tcp(443, 50000)), None),
+        ("UDP to a TCP service's port", to(f.vip, UDP, udp(50000, 443)), None),
+        ("UDP to a VIP of all ports", to(f.all_ports_vip, UDP, udp(50000, 7)), ports),
+        ("UDP to port 0 of it", to(f.all_ports_vip, UDP, udp(50000, 0)), ports),
+        ("TCP to a service on it", to(f.all_ports_vip, TCP, tcp(50000, 53)), ports),
+        ("TCP to another port of it", to(f.all_ports_vip, TCP, tcp(50000, 443)), None),
+        ("TCP to port 0 of a VIP", to(f.vip, TCP, tcp(50000, 0)), None),
+        ("TCP reply of a backend", ip(f.backend, f.snat, TCP, &tcp(8443, 1024)), ports),
+        ("UDP reply of a backend", ip(f.backend, f.snat, UDP, &udp(53, 65535)), ports),
+        ("TCP to the host's own address", to(f.other, TCP, tcp(50000, 443)), None),
+        ("TCP from a VIP to elsewhere", ip(f.vip, f.client, TCP, &tcp(443, 50000)), None),
+        ("SCTP to a VIP", to(f.vip, SCTP, tcp(50000, 443)), None),
+        ("SCTP to a SNAT address", to(f.snat, SCTP, tcp(50000, 443)), None),
+    ]
+}
+
+fn icmp_errors(f: &Family) -> Vec<Case> {
+    let error = |kind: u8, to: IpAddr, quote: &[u8]| ip(f.client, to, f.icmp, &icmp(kind, quote));
+    let sent = ip(f.vip, f.client, TCP, &tcp(443, 50000));
+    // Both IP headers, the ICMP header, and the ports of the quote.
+    let quoted = Some(2 * f.header + 8 + 4);
+    let mut cases = Vec::new();
+    for kind in f.errors {
+        cases.push(("error about a service's packet", error(kind, f.vip, &sent), quoted));
+        cases.push((
+            "error about a packet to a backend",
+            error(kind, f.snat, &ip(f.snat, f.backend, TCP, &tcp(1024, 8443))),
+            quoted,
+        ));
+        cases.push((
+            "error about the host's own ssh from the VIP",
+            error(kind, f.vip, &ip(f.vip, f.client, TCP, &tcp(22, 50000))),
+            None,
+        ));
+        cases.push((
+            "error about the host's own packet",
+            error(kind, f.other, &ip(f.other, f.client, TCP, &tcp(443, 50000))),
+            None,
+        ));
+        cases.push(("error to the host about a service's packet", error(kind, f.other, &sent), None));
+    }
+    for kind in f.not_errors {
+        cases.push(("no error, to a VIP", error(kind, f.vip, &sent), None));
+        cases.push(("no error, to a SNAT address", error(kind, f.snat, &sent), None));
+    }
+    let kind = f.errors[0];
+    cases.extend([
+        (
+            "error about UDP of a VIP of all ports",
+            error(kind, f.all_ports_vip, &ip(f.all_ports_vip, f.client, UDP, &udp(9, 9))),
+            quoted,
+        ),
+        ("error about TCP of that VIP", error(kind, f.all_ports_vip, &ip(f.all_ports_vip, f.client, TCP, &tcp(9, 9))), None),
+        ("error about UDP to a backend", error(kind, f.snat, &ip(f.snat, f.backend, UDP, &udp(1024, 53))), quoted),
+        ("error about a packet to a service", error(kind, f.vip, &ip(f.client, f.vip, TCP, &tcp(50000, 443))), None),
+        (
+            "error about an echo reply of a VIP",
+            error(kind, f.vip, &ip(f.vip, f.client, f.icmp, &icmp(f.not_errors[0], b""))),
+            None,
+        ),
+        ("error about SCTP", error(kind, f.snat, &ip(f.snat, f.backend, SCTP, &tcp(1, 1))), None),
+        ("error about nothing", error(kind, f.vip, b""), None),
+    ]);
+    cases
+}
+
+fn only_v4(f: &Family) -> Vec<Case> {
+    let request = ip(f.client, f.vip, TCP, &tcp(50000, 443));
+    let ssh = ip(f.client, f.vip, TCP, &tcp(50000, 22));
+    let reply = ip(f.backend, f.snat, UDP, &udp(53, 1024));
+    let echo = ip(f.client, f.vip, ICMPV4, &icmp(8, b"abcdefgh"));
+    let sent = ip(f.vip, f.client, TCP, &tcp(443, 50000));
+    let error = |quote: &[u8]| ip(f.client, f.vip, ICMPV4, &icmp(3, quote));
+    let with_byte = |packet: &[u8], byte: u8| [&[byte], &packet[1..]].concat();
+    let no_operations = [1; 40];
+    vec![
+        ("options, to a service", with_options(&request, &no_operations[..4]), Some(28)),
+        ("most options, to a service", with_options(&request, &no_operations), Some(64)),
+        ("options, ssh", with_options(&ssh, &no_operations[..8]), None),
+        ("options in an error", with_options(&error(&sent), &no_operations[..4]), Some(24 + 8 + 20 + 4)),
+        ("options in the quote", error(&with_options(&sent, &no_operations[..12])), Some(20 + 8 + 32 + 4)),
+        ("first fragment to a service", fragment4(&request, 0, true), Some(20)),
+        ("first fragment of ssh: its rest cannot be told apart", fragment4(&ssh, 0, true), Some(20)),
+        ("later fragment", fragment4(&request, 3, true), Some(20)),
+        ("last fragment", fragment4(&request, 0x1fff, false), Some(20)),
+        ("last fragment of a reply", fragment4(&reply, 1, false), Some(20)),
+        ("fragment of UDP to a VIP that has none", fragment4(&ip(f.client, f.vip, UDP, &udp(1, 443)), 0, true), None),
+        ("fragment of TCP to the host", fragment4(&ip(f.client, f.other, TCP, &tcp(1, 443)), 0, true), None),
+        ("fragment of echo", fragment4(&echo, 0, true), None),
+        ("last fragment of echo", fragment4(&echo, 1, false), None),
+        ("fragment of SCTP to a SNAT address", fragment4(&ip(f.client, f.snat, SCTP, &tcp(1, 1)), 1, false), None),
+        ("error that is itself a fragment", fragment4(&error(&sent), 0, true), None),
+        ("error about a first fragment", error(&fragment4(&sent, 0, true)), Some(20 + 8 + 20 + 4)),
+        ("error about a later fragment of a VIP", error(&fragment4(&sent, 1, false)), None),
+        (
+            "error about a later fragment to a backend",
+            ip(f.backend, f.snat, ICMPV4, &icmp(11, &fragment4(&ip(f.snat, f.backend, UDP, &udp(1, 1)), 1, false))),
+            Some(20 + 8 + 20),
+        ),
+        ("header length 16", with_byte(&request, 0x44), None),
+        ("version 6", with_byte(&request, 0x65), None),
+        ("header length 16 in the quote", error(&with_byte(&sent, 0x44)), None),
+        ("version 6 in the quote", error(&with_byte(&sent, 0x65)), None),
+    ]
+}
+
+fn only_v6(f: &Family) -> Vec<Case> {
+    let to_vip = |next: u8, payload: Vec<u8>| ip(f.client, f.vip, next, &payload);
+    let segment = tcp(50000, 443);
+    let error = |quote: &[u8]| to_vip(ICMPV6, icmp(2, quote));
+    let from_vip = |next: u8, payload: Vec<u8>| ip(f.vip, f.client, next, &payload);
+    let chain = |length: usize, segment: &[u8]| {
+        let mut payload = segment.to_vec();
+        for index in 0..length {
+            let next = if index == 0 { TCP } else { DESTINATION_OPTIONS };
+            payload = extension(next, 0, &payload);
+        }
+        to_vip(DESTINATION_OPTIONS, payload)
+    };
+    let with_version = |packet: &[u8], byte: u8| [&[byte], &packet[1..]].concat();
+    let solicited: IpAddr = address("ff02::1:ff00:100");
+    vec![
+        ("neighbour solicitation for a VIP", ip(f.client, solicited, ICMPV6, &icmp(135, &[0; 16])), None),
+        ("neighbour advertisement to a VIP", to_vip(ICMPV6, icmp(136, &[0; 16])), None),
+        ("router advertisement to a VIP", to_vip(ICMPV6, icmp(134, &[0; 8])), None),
+        ("reserved ICMPv6 type 0", to_vip(ICMPV6, icmp(0, &from_vip(TCP, tcp(443, 1)))), None),
+        ("unassigned ICMPv6 error 5", to_vip(ICMPV6, icmp(5, &from_vip(TCP, tcp(443, 1)))), None),
+        ("hop-by-hop options", to_vip(HOP_BY_HOP, extension(TCP, 0, &segment)), Some(40 + 8 + 4)),
+        ("routing header", to_vip(ROUTING, extension(TCP, 2, &segment)), Some(40 + 24 + 4)),
+        ("destination options", to_vip(DESTINATION_OPTIONS, extension(TCP, 1, &segment)), Some(40 + 16 + 4)),
+        ("longest options", to_vip(DESTINATION_OPTIONS, extension(TCP, 255, &segment)), Some(40 + 2048 + 4)),
+        ("options, then ssh", to_vip(DESTINATION_OPTIONS, extension(TCP, 1, &tcp(1, 22))), None),
+        (
+            "all three",
+            to_vip(HOP_BY_HOP, extension(ROUTING, 1, &extension(DESTINATION_OPTIONS, 0, &extension(TCP, 0, &segment)))),
+            Some(40 + 16 + 8 + 8 + 4),
+        ),
+        ("eight headers", chain(8, &segment), Some(40 + 64 + 4)),
+        ("nine headers", chain(9, &segment), None),
+        (
+            "options before an error",
+            to_vip(HOP_BY_HOP, extension(ICMPV6, 0, &icmp(1, &from_vip(TCP, tcp(443, 1))))),
+            Some(48 + 8 + 44),
+        ),
+        ("options before echo", to_vip(DESTINATION_OPTIONS, extension(ICMPV6, 0, &icmp(128, b""))), None),
+        ("options in the quote", error(&from_vip(DESTINATION_OPTIONS, extension(TCP, 1, &tcp(443, 1)))), Some(48 + 40 + 16 + 4)),
+        ("first fragment", to_vip(FRAGMENT, fragment6(TCP, 0, true, &segment)), Some(48)),
+        ("first fragment of ssh", to_vip(FRAGMENT, fragment6(TCP, 0, true, &tcp(1, 22))), Some(48)),
+        ("later fragment", to_vip(FRAGMENT, fragment6(TCP, 181, true, &segment)), Some(48)),
+        ("last fragment", to_vip(FRAGMENT, fragment6(TCP, 0x1fff, false, &segment)), Some(48)),
+        ("last fragment of a reply", ip(f.backend, f.snat, FRAGMENT, &fragment6(UDP, 1, false, b"rest")), Some(48)),
+        ("fragment behind options", to_vip(HOP_BY_HOP, extension(FRAGMENT, 0, &fragment6(TCP, 1, false, &segment))), Some(56)),
+        (
+            "fragment of options: the protocol is in the first one only",
+            to_vip(FRAGMENT, fragment6(DESTINATION_OPTIONS, 1, false, b"")),
+            Some(48),
+        ),
+        ("fragment of UDP to a VIP that has none", to_vip(FRAGMENT, fragment6(UDP, 1, false, &segment)), None),
+        ("fragment of echo", to_vip(FRAGMENT, fragment6(ICMPV6, 0, true, &icmp(128, b""))), None),
+        ("fragment of TCP to the host", ip(f.client, f.other, FRAGMENT, &fragment6(TCP, 0, true, &segment)), None),
+        ("whole packet with a fragment header, to a service", to_vip(FRAGMENT, fragment6(TCP, 0, false, &segment)), Some(52)),
+        ("whole packet with a fragment header, ssh", to_vip(FRAGMENT, fragment6(TCP, 0, false, &tcp(1, 22))), None),
+        ("error about a first fragment", error(&from_vip(FRAGMENT, fragment6(TCP, 0, true, &tcp(443, 1)))), Some(48 + 48 + 4)),
+        ("error about a later fragment of a VIP", error(&from_vip(FRAGMENT, fragment6(TCP, 1, false, &tcp(443, 1)))), None),
+        (
+            "error about a later fragment to a backend",
+            ip(f.backend, f.snat, ICMPV6, &icmp(3, &ip(f.snat, f.backend, FRAGMENT, &fragment6(UDP, 1, false, b"rest")))),
+            Some(48 + 48),
+        ),
+        ("no next header", to_vip(59, segment.clone()), None),
+        ("version 4", with_version(&to_vip(TCP, segment.clone()), 0x45), None),
+        ("version 4 in the quote", error(&with_version(&from_vip(TCP, tcp(443, 1)), 0x45)), None),
+    ]
+}
+
+#[test]
+fn each_packet_goes_where_it_belongs_also_when_cut_off() {
+    let Some(mut loaded) = Loaded::with(&targets()) else { return };
+    let mut cases = 0;
+    for (family, ether_type, special) in [(v4(), EtherType::IPV4, only_v4(&v4())), (v6(), EtherType::IPV6, only_v6(&v6()))] {
+        for (name, packet, needed) in services(&family).into_iter().chain(icmp_errors(&family)).chain(special) {
+            cases += 1;
+            for tags in [&[][..], &[100]] {
+                let whole = frame(ether_type, tags, &packet);
+                let link = whole.len() - packet.len();
+                // The kernel takes no test frame shorter than an Ethernet header.
+                for length in 14..=whole.len() {
+                    let ours = needed.is_some_and(|needed| length >= link + needed);
+                    let expected = if ours { Decision::Ours } else { Decision::Kernels };
+                    let at = format!("{name}: {} with tags {tags:?}, cut at {length} of {}", family.vip, whole.len());
+                    assert_eq!(loaded.decide(&whole[..length]), expected, "{at}");
+                }
+            }
+        }
+    }
+    assert!(cases > 140, "{cases}");
+}
+
+#[test]
+fn other_protocols_and_tags_are_the_kernel_s() {
+    let Some(mut loaded) = Loaded::with(&targets()) else { return };
+    let packet = ip(v4().client, v4().vip, TCP, &tcp(50000, 443));
+    let arp = [0; 28];
+    for (name, frame) in [
+        ("ARP", frame(EtherType::ARP, &[], &arp)),
+        ("ARP in a VLAN", frame(EtherType::ARP, &[1], &arp)),
+        ("two tags", frame(EtherType::IPV4, &[1, 2], &packet)),
+        ("802.1ad", frame(EtherType::PROVIDER_BRIDGING, &[], &[&[0, 5, 8, 0], packet.as_slice()].concat())),
+        ("IPv4 that calls itself IPv6", frame(EtherType::IPV6, &[], &packet)),
+        ("LLDP", frame(EtherType(0x88cc), &[], &packet)),
+    ] {
+        assert_eq!(loaded.decide(&frame), Decision::Kernels, "{name}");
+    }
+    assert_eq!(loaded.decide(&frame(EtherType::IPV4, &[4094], &packet)), Decision::Ours);
+}
+
+#[test]
+fn what_is_ours_is_redirected_to_the_socket_of_its_queue() {
+    let Some(mut loaded) = Loaded::with(&targets()) else { return };
+    let request = frame(EtherType::IPV4, &[], &ip(v4().client, v4().vip, TCP, &tcp(50000, 443)));
+    let ssh = frame(EtherType::IPV4, &[], &ip(v4().client, v4().vip, TCP, &tcp(50000, 22)));
+    let socket = socket2::Socket::new(libc::AF_XDP.into(), libc::SOCK_RAW.into(), None).unwrap();
+
+    // Test frames come in on queue 0.
+    loaded.maps.set_socket(1, socket.as_fd()).unwrap();
+    assert_eq!(loaded.run(&request), XDP_PASS);
+    loaded.maps.set_socket(0, socket.as_fd()).unwrap();
+    assert_eq!(loaded.run(&request), XDP_REDIRECT);
+    assert_eq!(loaded.run(&ssh), XDP_PASS);
+    assert_eq!(loaded.maps.counters().unwrap(), SteerCounters { redirected: 1, unserved: 1, passed: 1 });
+
+    // The kernel empties the slot of a socket that is closed.
+    drop(socket);
+    assert_eq!(loaded.run(&request), XDP_PASS);
+    assert_eq!(loaded.maps.counters().unwrap(), SteerCounters { redirected: 1, unserved: 2, passed: 1 });
+}
+
+#[test]
+fn queues_beyond_the_map_are_refused() {
+    let Some(mut loaded) = Loaded::new() else { return };
+    let socket = socket2::Socket::new(libc::AF_XDP.into(), libc::SOCK_RAW.into(), None).unwrap();
+    loaded.maps.set_socket(MAX_QUEUES - 1, socket.as_fd()).unwrap();
+    let error = loaded.maps.set_socket(MAX_QUEUES, socket.as_fd()).unwrap_err();
+    assert_eq!(error.to_string(), "queue 256: only queues 0 to 255 can be served");
+}
+
+#[test]
+fn new_targets_replace_the_old_ones() {
+    let Some(mut loaded) = Loaded::with(&targets()) else { return };
+    let to = |destination: &str, port: u16| {
+        let destination = address(destination);
+        let (client, ether_type) =
+            if destination.is_ipv4() { (v4().client, EtherType::IPV4) } else { (v6().client, EtherType::IPV6) };
+        frame(ether_type, &[], &ip(client, destination, TCP, &tcp(50000, port)))
+    };
+    let mut decide = |targets: &Targets, frames: &[Vec<u8>]| {
+        loaded.maps.apply(Entries::new(targets).unwrap()).unwrap();
+        frames.iter().map(|frame| loaded.decide(frame)).collect::<Vec<_>>()
+    };
+    use Decision::{Kernels, Ours};
+    let frames =
+        [to("10.0.0.100", 443), to("10.0.0.100", 22), to("10.0.0.200", 9), to("2001:db8::100", 443), to("2001:db8::200", 9)];
+
+    assert_eq!(decide(&targets(), &frames), [Ours, Kernels, Ours, Ours, Ours]);
+    let all_ports = [service("10.0.0.100", None, Protocol::Tcp), service("2001:db8::100", 22, Protocol::Tcp)];
+    let second = Targets { services: all_ports.into(), snat: [address("2001:db8::200")].into() };
+    assert_eq!(decide(&second, &frames), [Ours, Ours, Kernels, Kernels, Ours]);
+    assert_eq!(decide(&Targets::default(), &frames), [Kernels; 5]);
+    assert_eq!(decide(&targets(), &frames), [Ours, Kernels, Ours, Ours, Ours]);
+}
+
+#[test]
+fn a_service_that_stays_is_steered_all_through_a_reload() {
+    let one = Targets { services: [service("10.0.0.100", 443, Protocol::Tcp)].into(), ..Targets::default() };
+    let mut many = one.clone();
+    many.services.extend((1..1000).map(|port| (address("10.0.0.100"), Some(port), Protocol::Udp)));
+    many.snat.insert(address("10.0.0.100"));
+    let all_ports = Targets { services: [service("10.0.0.100", None, Protocol::Tcp)].into(), ..Targets::default() };
+    let Some(Loaded { mut ebpf, mut maps }) = Loaded::with(&one) else { return };
+    let request = frame(EtherType::IPV4, &[], &ip(v4().client, v4().vip, TCP, &tcp(50000, 443)));
+
+    let mut sent = 0;
+    std::thread::scope(|scope| {
+        let reload = scope.spawn(|| {
+            for _ in 0..20 {
+                for targets in [&many, &all_ports, &one] {
+                    maps.apply(Entries::new(targets).unwrap()).unwrap();
+                }
+            }
+        });
+        while !reload.is_finished() {
+            assert_eq!(run(&mut ebpf, &request), XDP_PASS);
+            sent += 1;
+        }
+        reload.join().unwrap();
+    });
+    assert_eq!(maps.counters().unwrap(), SteerCounters { redirected: 0, unserved: sent, passed: 0 });
+}
+
+#[test]
+fn more_targets_than_the_maps_hold_change_nothing() {
+    let ports = |count: usize| {
+        let services = (0..count).map(|index| {
+            let vip = address(&format!("10.0.{}.1", index >> 14));
+            (vip, Some((index & 0x3fff) as u16), Protocol::Tcp)
+        });
+        Targets { services: services.collect(), ..Targets::default() }
+    };
+    let error = Entries::new(&ports(MAX_SERVICES + 1)).unwrap_err();
+    assert!(matches!(error, XdpError::TooMany { what: "services", count: 16_385, limit: 16_384 }), "{error}");
+    // A full config can be replaced by a wholly different full one.
+    let Some(mut loaded) = Loaded::with(&ports(MAX_SERVICES)) else { return };
+    let mut other = Targets::default();
+    other.services.extend((0..MAX_SERVICES).map(|port| (address("10.9.9.9"), Some(port as u16), Protocol::Udp)));
+    loaded.maps.apply(Entries::new(&other).unwrap()).unwrap();
+    let request = frame(EtherType::IPV4, &[], &ip(v4().client, address("10.9.9.9"), UDP, &udp(1, 16_383)));
+    assert_eq!(loaded.decide(&request), Decision::Ours);
+}
