@@ -96,7 +96,7 @@ http {
     }
 }
 NGINX
-    in "b$number" nginx -e stderr -p "$directory/b$number" -c nginx.conf 2>"$directory/b$number/log" &
+    nsenter --net="/run/netns/$prefix-b$number" nginx -e stderr -p "$directory/b$number" -c nginx.conf 2>"$directory/b$number/log" &
     pids+=($!)
 done
 # veth leaves checksums to a network card that is not there; here the senders compute them.
