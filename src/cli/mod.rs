@@ -1,1 +1,84 @@
 //! The command line, one file a subcommand.
+//!
+//! A subcommand is a struct of its arguments with `run(&self, out)`: it writes its answer to `out`, returns how it went, and leaves the
+//! printing of errors to [`main`]. Exit codes: 0 fine, 1 failed, 2 bad usage or config. Whoever reads our answer may stop reading:
+//! a broken pipe is success.
+
+mod check;
+
+use clap::{Parser, Subcommand};
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// An L4 load balancer on AF_XDP with connection tracking and full-NAT in user space.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, after_help = "Exit codes: 0 fine, 1 failed, 2 bad usage or config.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Check),
+}
+
+/// How a subcommand ended that could do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Exit code 0.
+    Fine,
+    /// Exit code 2: what the user gave is wrong, and the subcommand has said how.
+    BadInput,
+}
+
+/// Runs the subcommand that the process's arguments ask for.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut out = io::stdout().lock();
+    let outcome = arguments.command.run(&mut out).and_then(|outcome| {
+        out.flush()?;
+        Ok(outcome)
+    });
+    match outcome {
+        Ok(Outcome::Fine) => ExitCode::SUCCESS,
+        Ok(Outcome::BadInput) => ExitCode::from(2),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when stderr is closed too.
+            let _ = writeln!(io::stderr(), "weir: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Command {
+    fn run(&self, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+        match self {
+            Self::Check(check) => check.run(out),
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_broken_pipe_is_found_below_other_errors() {
+        let broken = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)).context("while listing");
+        assert!(is_broken_pipe(&broken));
+        assert!(!is_broken_pipe(&anyhow::Error::from(io::Error::from(io::ErrorKind::NotFound))));
+    }
+}

@@ -1,6 +1,7 @@
 //! Mistakes, shown as a compiler shows them: file, line and column, the line itself, the key, what was found and what is allowed.
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
@@ -18,12 +19,12 @@ pub struct ConfigReport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The key with its tables, such as `pool.backends.weight`, or what kind of mistake it is where no key is meant.
-    pub key: &'static str,
+    pub key: Cow<'static, str>,
     /// What was found.
     pub found: String,
     /// What is allowed; may be empty.
     pub allowed: String,
-    /// Where; the first is the mistake itself, others belong to it. Empty when the file could not be read.
+    /// Where; the first is the mistake itself, others belong to it. Empty where no place is meant.
     pub places: Vec<Place>,
 }
 
@@ -45,8 +46,8 @@ impl Place {
 
 impl Problem {
     /// A problem that has no place yet.
-    pub(super) fn new(key: &'static str, found: impl Into<String>, allowed: impl Into<String>) -> Self {
-        Self { key, found: found.into(), allowed: allowed.into(), places: Vec::new() }
+    pub(super) fn new(key: impl Into<Cow<'static, str>>, found: impl Into<String>, allowed: impl Into<String>) -> Self {
+        Self { key: key.into(), found: found.into(), allowed: allowed.into(), places: Vec::new() }
     }
 
     /// Adds a place; the first one is the mistake itself.
@@ -60,9 +61,11 @@ impl Problem {
     }
 
     fn render(&self, path: &str, source: &str, renderer: &Renderer) -> String {
-        let title = Level::ERROR.primary_title(&*self.found).id(self.key);
-        let mut group = annotate_snippets::Group::with_title(title);
-        if !self.places.is_empty() {
+        let title = Level::ERROR.primary_title(&*self.found).id(&*self.key);
+        let mut group = Group::with_title(title);
+        if self.places.is_empty() {
+            group = group.element(Origin::path(path));
+        } else {
             let annotations = self.places.iter().enumerate().map(|(index, place)| {
                 let kind = if index == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
                 kind.span(place.span.clone()).label(&*place.label)
@@ -85,7 +88,7 @@ impl ConfigReport {
 
     /// The file could not be read.
     pub(super) fn unreadable(path: &Path, why: &str) -> Self {
-        let problem = Problem::new("config file", format!("cannot read {}: {why}", path.display()), "a readable TOML file");
+        let problem = Problem::new("config file", format!("cannot be read: {why}"), "a readable TOML file");
         Self::new(path, "", vec![problem])
     }
 

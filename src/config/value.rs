@@ -19,10 +19,10 @@ pub(super) fn refuse<T>(found: impl Into<String>, allowed: impl Into<String>) ->
     Err(Complaint { found: found.into(), allowed: allowed.into() })
 }
 
-/// One of some words.
-pub(super) fn one_of<T: Copy>(text: &str, names: &[(&str, T)]) -> Result<T, Complaint> {
+/// One of some words; `what` they are.
+pub(super) fn one_of<T: Copy>(what: &str, text: &str, names: &[(&str, T)]) -> Result<T, Complaint> {
     let found = names.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
-    found.map_or_else(|| refuse(format!("{text:?} is none of the known words"), quoted(names.iter().map(|(name, _)| *name))), Ok)
+    found.map_or_else(|| refuse(format!("there is no {what} {text:?}"), quoted(names.iter().map(|(name, _)| *name))), Ok)
 }
 
 /// `"a", "b", "c"`.

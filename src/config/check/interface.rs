@@ -9,10 +9,7 @@ use serde_spanned::Spanned;
 
 pub(super) fn check_interfaces(raw: &Raw, problems: &mut Problems) -> Vec<Interface> {
     if raw.interface.is_empty() {
-        problems.add(
-            Problem::new("interface", "there is no [[interface]]", "at least one [[interface]] with a name")
-                .at(Place::new(0..0, "")),
-        );
+        problems.add(Problem::new("interface", "there is no [[interface]]", "at least one [[interface]] with a name"));
     }
     if let Some(extra) = raw.interface.get(MAX_PORTS) {
         let found = format!("there are {} interfaces", raw.interface.len());
@@ -32,9 +29,10 @@ fn check_interface(raw: &Spanned<raw::Interface>, names: &mut Vec<Located<String
     names.extend(name.clone());
     Interface {
         name: name.map(|name| name.value).unwrap_or_default(),
-        mode: problems.value_or("interface.mode", interface.mode.as_ref(), Mode::default(), |mode| one_of(mode, Mode::NAMES)),
+        mode: problems
+            .value_or("interface.mode", interface.mode.as_ref(), Mode::default(), |text| one_of("mode", text, Mode::NAMES)),
         checksum: problems.value_or("interface.checksum", interface.checksum.as_ref(), Checksum::default(), |checksum| {
-            one_of(checksum, Checksum::NAMES)
+            one_of("way to checksum", checksum, Checksum::NAMES)
         }),
         queues: problems.value("interface.queues", interface.queues.as_ref(), |queues| whole(*queues, 1..=256)).map(|q| q.value),
     }

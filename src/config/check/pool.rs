@@ -103,7 +103,8 @@ fn check_health(raw: &Spanned<raw::Health>, problems: &mut Problems) -> Settings
         }),
         rise: problems.value_or("pool.health.rise", health.rise.as_ref(), Settings::DEFAULT_RISE, |times| whole(*times, 1..=100)),
         fall: problems.value_or("pool.health.fall", health.fall.as_ref(), Settings::DEFAULT_FALL, |times| whole(*times, 1..=100)),
-        start: problems.value_or("pool.health.start", health.start.as_ref(), Start::default(), |text| one_of(text, Start::NAMES)),
+        start: problems
+            .value_or("pool.health.start", health.start.as_ref(), Start::default(), |text| one_of("start", text, Start::NAMES)),
         port: problems.value("pool.health.port", health.port.as_ref(), |port| whole(*port, 1..=65_535)).map(|port| port.value),
     }
 }
@@ -118,7 +119,7 @@ fn check_probe(raw: &Spanned<raw::Health>, problems: &mut Problems) -> Probe {
     let health = raw.get_ref();
     let names = [("tcp", Kind::Tcp), ("http", Kind::Http)];
     let kind = problems.required("pool.health.type", &health.kind, raw.span(), "\"tcp\", \"http\"");
-    let kind = problems.value("pool.health.type", kind, |text| one_of(text, &names));
+    let kind = problems.value("pool.health.type", kind, |text| one_of("type of probe", text, &names));
     if let Some(Located { value: Kind::Tcp, span }) = &kind {
         refuse_http_keys(health, span, problems);
         return Probe::Tcp;

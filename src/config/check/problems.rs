@@ -3,6 +3,7 @@
 use crate::config::value::Complaint;
 use crate::config::{Place, Problem};
 use serde_spanned::Spanned;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::Range;
@@ -26,7 +27,7 @@ impl Problems {
     /// Checks the value of a key, if it is there. What is refused becomes a problem at its place, and `None`.
     pub(super) fn value<T, U>(
         &mut self,
-        key: &'static str,
+        key: impl Into<Cow<'static, str>>,
         raw: Option<&Spanned<T>>,
         check: impl FnOnce(&T) -> Result<U, Complaint>,
     ) -> Option<Located<U>> {

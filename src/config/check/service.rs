@@ -43,7 +43,7 @@ fn check_service(raw: &Spanned<raw::Service>, problems: &mut Problems) -> Checke
     let vip = problems.value("service.vip", vip, |text| endpoint(text));
     let protocol =
         problems.required("service.protocol", &service.protocol, raw.span(), &quoted(PROTOCOLS.iter().map(|(name, _)| *name)));
-    let protocol = problems.value("service.protocol", protocol, |text| one_of(text, PROTOCOLS));
+    let protocol = problems.value("service.protocol", protocol, |text| one_of("protocol", text, PROTOCOLS));
     let pool = problems.required("service.pool", &service.pool, raw.span(), "the name of a [[pool]]");
     let pool = pool.map(|pool| Located { value: pool.get_ref().clone(), span: pool.span() });
     let scheduler = problems.value("service.scheduler", service.scheduler.as_ref(), |text| {

@@ -28,7 +28,8 @@ pub(super) fn check_worker(raw: &raw::Worker, problems: &mut Problems) -> Worker
     problems.unique("worker.cpus", cpus.iter(), |cpu| format!("CPU {cpu} is named twice"));
     Worker {
         cpus: cpus.into_iter().map(|cpu| cpu.value).collect(),
-        idle: problems.value_or("worker.idle", raw.idle.as_ref(), default.idle, |idle| one_of(idle, Idle::NAMES)),
+        idle: problems
+            .value_or("worker.idle", raw.idle.as_ref(), default.idle, |idle| one_of("idle strategy", idle, Idle::NAMES)),
         busy_poll: problems.value_or("worker.busy_poll", raw.busy_poll.as_ref(), default.busy_poll, busy_poll),
         frames: problems.value_or("worker.frames", raw.frames.as_ref(), default.frames, |frames| frame_count(*frames)),
         frame_size: problems.value_or("worker.frame_size", raw.frame_size.as_ref(), default.frame_size, |size| match size {
@@ -76,12 +77,12 @@ pub(super) fn check_timeouts(raw: &Raw, problems: &mut Problems) -> Timeouts {
     let range = Duration::from_millis(1)..=Duration::from_millis(u64::from(MAX_TIMEOUT));
     for (key, value) in &raw.timeouts {
         let Some(timeout) = timeouts.get_mut(key.get_ref()) else {
-            let found = format!("there is no timeout `{}`", key.get_ref());
+            let found = format!("there is no key `{}` here", key.get_ref());
             let allowed = quoted(Timeouts::KEYS.iter().copied()).replace('"', "");
-            problems.add(Problem::new("timeouts", found, allowed).at(Place::new(key.span(), "unknown key")));
+            problems.add(Problem::new("unknown key", found, allowed).at(Place::new(key.span(), "unknown key")));
             continue;
         };
-        let checked = problems.value("timeouts", Some(value), |text| duration(text, range.clone()));
+        let checked = problems.value(format!("timeouts.{}", key.get_ref()), Some(value), |text| duration(text, range.clone()));
         // In the range above it fits.
         *timeout = checked.map_or(*timeout, |checked| checked.value.as_millis() as u32);
     }
