@@ -46,7 +46,9 @@ pub fn tag_frames(namespace: &Namespace, interface: &str, vlan: u16, directory: 
 
 fn compile(source: &str, definition: &str, object: &Path) {
     let mut command = Command::new("clang");
-    command.args(["-target", "bpf", "-O2", "-g", "-mcpu=v3", "-I/usr/include/x86_64-linux-gnu", definition, "-c", "-o"]);
+    // Where Debian keeps asm/types.h.
+    let headers = format!("-I/usr/include/{}-linux-gnu", std::env::consts::ARCH);
+    command.args(["-target", "bpf", "-O2", "-g", "-mcpu=v3", &headers, definition, "-c", "-o"]);
     command.arg(object).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/bpf").join(source));
     let finished = run_within(command, Duration::from_secs(30));
     assert!(finished.success(), "clang {source}: {finished}");

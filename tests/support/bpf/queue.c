@@ -21,4 +21,4 @@ __attribute__((section("queue"), used)) int map_queue(struct __sk_buff *skb)
     return 0;
 }
 
-char license[] __attribute__((section("license"), used)) = "GPL";
+char license_of_program[] __attribute__((section("license"), used)) = "GPL";
