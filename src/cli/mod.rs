@@ -5,6 +5,15 @@
 //! a broken pipe is success.
 
 mod check;
+mod conn;
+mod daemon;
+mod drops;
+mod explain;
+mod flow;
+mod reload;
+mod run;
+mod status;
+mod table;
 
 use clap::{Parser, Subcommand};
 use std::io::{self, Write};
@@ -20,7 +29,13 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Run),
     Check(check::Check),
+    Reload(reload::Reload),
+    Status(status::Status),
+    Conn(conn::Conn),
+    Drops(drops::Drops),
+    Explain(explain::Explain),
 }
 
 /// How a subcommand ended that could do its work.
@@ -55,8 +70,15 @@ pub fn main() -> ExitCode {
 impl Command {
     fn run(&self, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         match self {
-            Self::Check(check) => check.run(out),
+            Self::Run(run) => return run.run(out),
+            Self::Check(check) => return check.run(out),
+            Self::Reload(reload) => reload.run(out)?,
+            Self::Status(status) => status.run(out)?,
+            Self::Conn(conn) => conn.run(out)?,
+            Self::Drops(drops) => drops.run(out)?,
+            Self::Explain(explain) => explain.run(out)?,
         }
+        Ok(Outcome::Fine)
     }
 }
 

@@ -1,5 +1,26 @@
 //! The control thread: one mio loop for everything that is not a packet.
 
+mod addresses;
+mod daemon;
+mod desk;
+mod error;
+mod event_loop;
+mod expiry;
+mod explain;
+mod interface;
+mod placement;
+mod plan;
+mod questions;
+mod registry;
+mod reload;
+mod retired;
+mod start;
 mod state_file;
+mod status;
+mod targets;
+mod workers;
 
+pub use error::StartError;
+pub use event_loop::run;
 pub use state_file::{Placed, StateError, StateFile};
+pub use workers::OpenError;

@@ -65,7 +65,8 @@ impl Datapath {
         }
     }
 
-    fn next(&self, destination: IpAddr) -> Next {
+    /// The way to this address, as a first packet would find it.
+    pub fn next(&self, destination: IpAddr) -> Next {
         match self.next_hops.find(destination) {
             Ok(id) => self.next_hops.get(id).map_or(Next::Unresolved(destination), Next::Hop),
             Err(Unreachable::Unresolved(_, neighbour)) => Next::Unresolved(neighbour),

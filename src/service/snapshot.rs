@@ -17,6 +17,13 @@ pub struct SnatPool {
     pub ports: RangeInclusive<u16>,
 }
 
+impl SnatPool {
+    /// All addresses, of both families.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.v4.iter().copied().map(IpAddr::V4).chain(self.v6.iter().copied().map(IpAddr::V6))
+    }
+}
+
 /// What workers know of the config. Never changed once published; see [`arc_swap`].
 #[derive(Debug)]
 pub struct Snapshot {

@@ -1,0 +1,185 @@
+//! `weir conn`: tracked connections.
+
+use super::daemon::{Daemon, print_json, unexpected};
+use super::flow::Flow;
+use crate::admin::{AddressFilter, Answer, Connection, ConnectionFilter, Request};
+use crate::conntrack::TcpState;
+use std::io::{self, BufWriter, Write};
+
+/// Look into the connection table of the running daemon
+#[derive(Debug, clap::Args)]
+pub(super) struct Conn {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Print connections, one a line
+    List(List),
+    /// Print how many there are
+    Count(Count),
+    /// Print the one that a packet belongs to, in either direction
+    Show(Show),
+}
+
+impl Conn {
+    /// Asks and prints.
+    ///
+    /// # Errors
+    /// When the daemon can not be asked or `out` fails.
+    pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        match &self.command {
+            Command::List(list) => list.run(out),
+            Command::Count(count) => count.run(out),
+            Command::Show(show) => show.run(out),
+        }
+    }
+}
+
+/// Every condition that is given must hold.
+#[derive(Debug, clap::Args)]
+struct Filter {
+    /// Client: an address, a prefix, or an address with a port
+    #[arg(long, value_name = "ADDRESS")]
+    src: Option<AddressFilter>,
+    /// VIP: an address, a prefix, or an address with a port
+    #[arg(long, value_name = "ADDRESS")]
+    dst: Option<AddressFilter>,
+    /// Protocol
+    #[arg(long, value_parser = ["tcp", "udp"])]
+    proto: Option<String>,
+    /// TCP state, as the kernel names them
+    #[arg(long, value_parser = state_names(), ignore_case = true)]
+    state: Option<String>,
+    /// Backend: an address, a prefix, or an address with a port
+    #[arg(long, value_name = "ADDRESS")]
+    backend: Option<AddressFilter>,
+    /// Name of the service
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+}
+
+fn state_names() -> Vec<&'static str> {
+    TcpState::ALL.iter().map(|state| state.name()).collect()
+}
+
+impl Filter {
+    fn to_request(&self) -> ConnectionFilter {
+        ConnectionFilter {
+            source: self.src,
+            destination: self.dst,
+            protocol: self.proto.clone(),
+            state: self.state.clone(),
+            backend: self.backend,
+            service: self.service.clone(),
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    #[command(flatten)]
+    filter: Filter,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Print a JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    /// Prints while it reads: a list of millions is never held whole, neither here nor in the daemon.
+    fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let out = &mut BufWriter::with_capacity(64 * 1024, out);
+        let mut client = self.daemon.connect()?;
+        let mut answer = client.ask(&Request::ConnectionList { filter: self.filter.to_request(), limit: self.limit })?;
+        let mut count = 0;
+        if !self.json {
+            print_header(out)?;
+        }
+        while let Answer::Connection(connection) = &answer {
+            if self.json {
+                out.write_all(if count == 0 { b"[\n" } else { b",\n" })?;
+                serde_json::to_writer(&mut *out, connection).map_err(io::Error::from)?;
+            } else {
+                print_line(connection, out)?;
+            }
+            count += 1;
+            answer = client.more()?;
+        }
+        if self.json {
+            out.write_all(if count == 0 { b"[]\n" } else { b"\n]\n" })?;
+        }
+        out.flush()?;
+        if matches!(answer, Answer::End { .. }) { Ok(()) } else { unexpected(&answer) }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct Count {
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Count {
+    fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        match self.daemon.ask(&Request::ConnectionCount { filter: self.filter.to_request() })? {
+            Answer::Count { count } if self.json => Ok(print_json(out, &serde_json::json!({ "count": count }))?),
+            Answer::Count { count } => Ok(writeln!(out, "{count}")?),
+            other => unexpected(&other),
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct Show {
+    #[command(flatten)]
+    flow: Flow,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Show {
+    fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        match self.daemon.ask(&Request::ConnectionShow { flow: self.flow.to_request()? })? {
+            Answer::Connection(connection) if self.json => Ok(print_json(out, &connection)?),
+            Answer::Connection(connection) => {
+                print_header(out)?;
+                Ok(print_line(&connection, out)?)
+            }
+            other => unexpected(&other),
+        }
+    }
+}
+
+fn print_header(out: &mut dyn Write) -> io::Result<()> {
+    print_columns(out, ["PROTO", "STATE", "CLIENT", "VIP", "BACKEND", "SNAT", "SERVICE", "EXPIRES"])
+}
+
+fn print_line(connection: &Connection, out: &mut dyn Write) -> io::Result<()> {
+    let state = connection.state.as_deref().unwrap_or(if connection.seen_reply { "STREAM" } else { "UNREPLIED" });
+    let addresses = [connection.source, connection.destination, connection.backend, connection.snat];
+    let [source, destination, backend, snat] = addresses.map(|address| address.to_string());
+    let expires = format!("{}s", connection.expires_in.max(0) / 1000);
+    let cells = [&connection.protocol, state, &source, &destination, &backend, &snat, &connection.service, &expires];
+    print_columns(out, cells)
+}
+
+/// Fixed widths, for the list is printed as it comes; IPv6 addresses may be wider.
+fn print_columns(out: &mut dyn Write, cells: [&str; 8]) -> io::Result<()> {
+    let [protocol, state, source, destination, backend, snat, service, expires] = cells;
+    write!(out, "{protocol:<5} {state:<11} {source:<21} {destination:<21} ")?;
+    writeln!(out, "{backend:<21} {snat:<21} {service:<15} {expires}")
+}

@@ -1,0 +1,115 @@
+//! `weir status`: services, pools, backends, interfaces, workers.
+
+use super::daemon::{Daemon, print_json, unexpected};
+use super::table::Table;
+use crate::admin::{self, Answer, Request};
+use std::io::{self, Write};
+
+/// Show what the running daemon does
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    /// Asks and prints.
+    ///
+    /// # Errors
+    /// When the daemon can not be asked or `out` fails.
+    pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        match self.daemon.ask(&Request::Status)? {
+            Answer::Status(status) if self.json => Ok(print_json(out, &status)?),
+            Answer::Status(status) => Ok(print(&status, out)?),
+            other => unexpected(&other),
+        }
+    }
+}
+
+fn print(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
+    let admin::Status { version, pid, config, generation, connections, .. } = status;
+    let uptime = jiff::SignedDuration::from_secs(status.uptime_seconds.cast_signed());
+    writeln!(out, "weir {version}, pid {pid}, up {uptime:#}, {config} generation {generation}")?;
+    writeln!(out, "connections: {} of {}\n", connections.count, connections.capacity)?;
+    print_services(status, out)?;
+    print_backends(status, out)?;
+    print_interfaces(status, out)?;
+    print_workers(status, out)?;
+    print_next_hops(status, out)
+}
+
+fn print_services(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = Table::new(&["SERVICE", "VIP", "PORT", "PROTOCOL", "SCHEDULER", "POOL"]);
+    for service in &status.services {
+        let port = service.port.map_or("any".into(), |port| port.to_string());
+        let admin::Service { name, vip, protocol, scheduler, pool, .. } = service.clone();
+        table.row([name, vip.to_string(), port, protocol, scheduler, pool]);
+    }
+    table.print(out)
+}
+
+fn print_backends(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = Table::new(&["POOL", "BACKEND", "WEIGHT", "HEALTH", "CONNECTIONS", "TOTAL", ""]);
+    for pool in &status.pools {
+        for backend in &pool.backends {
+            table.row([
+                pool.name.clone(),
+                backend.address.to_string(),
+                backend.weight.to_string(),
+                backend.health.clone(),
+                backend.connections.to_string(),
+                backend.total_connections.to_string(),
+                backend.detail.clone().unwrap_or_default(),
+            ]);
+        }
+    }
+    writeln!(out)?;
+    table.print(out)
+}
+
+fn print_interfaces(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = Table::new(&["INTERFACE", "LINK", "MAC", "MTU", "XDP", "REDIRECTED", "PASSED"]);
+    let mut queues = Table::new(&["INTERFACE", "QUEUE", "MODE", "WORKER", "RING DROPS"]);
+    for interface in &status.interfaces {
+        let admin::Interface { name, mac, attached, .. } = interface.clone();
+        let link = if interface.up { "up" } else { "down" };
+        let (redirected, passed) = (interface.redirected.to_string(), interface.passed.to_string());
+        table.row([name, link.into(), mac, interface.mtu.to_string(), attached, redirected, passed]);
+        for queue in &interface.queues {
+            let (number, worker) = (queue.queue.to_string(), queue.worker.to_string());
+            queues.row([interface.name.clone(), number, queue.mode.clone(), worker, queue.ring_drops.to_string()]);
+        }
+    }
+    writeln!(out)?;
+    table.print(out)?;
+    writeln!(out)?;
+    queues.print(out)
+}
+
+fn print_workers(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
+    let header = ["WORKER", "CPU", "RX", "TX", "ANSWERED", "ORIGINATED", "WAITING", "NEW", "DROPPED", "UNACCOUNTED"];
+    let mut table = Table::new(&header);
+    for worker in &status.workers {
+        let dropped: u64 = worker.drops.values().sum();
+        let numbers = [worker.rx, worker.tx, worker.answered, worker.originated, worker.waiting, worker.new_connections, dropped];
+        let [rx, tx, answered, originated, waiting, new, dropped] = numbers.map(|number| number.to_string());
+        let (index, cpu, difference) = (worker.index.to_string(), worker.cpu.to_string(), worker.conservation.to_string());
+        table.row([index, cpu, rx, tx, answered, originated, waiting, new, dropped, difference]);
+    }
+    writeln!(out)?;
+    table.print(out)
+}
+
+fn print_next_hops(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = Table::new(&["NEXT HOP", "INTERFACE", "VLAN", "MAC"]);
+    for hop in &status.next_hops {
+        let vlan = if hop.vlan == 0 { "-".into() } else { hop.vlan.to_string() };
+        let mac = hop.mac.clone().unwrap_or_else(|| "unresolved".into());
+        table.row([hop.address.to_string(), hop.interface.clone().unwrap_or_else(|| "-".into()), vlan, mac]);
+    }
+    writeln!(out)?;
+    table.print(out)
+}

@@ -1,0 +1,183 @@
+//! The running daemon: everything that the control thread holds.
+
+use super::addresses::Addresses;
+use super::desk::Question;
+use super::expiry::Expiry;
+use super::interface::Interface;
+use super::registry::Registry;
+use super::workers::Running;
+use super::{StartError, retired, start};
+use crate::admin::Server;
+use crate::config::Config;
+use crate::datapath::{Datapath, PortId};
+use crate::kernel::{Event, Link, Mirror, Monitor, Netlink, NetlinkError};
+use crate::service::BackendId;
+use crate::worker::{Monotonic, Resolver};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use tracing::{info, warn};
+
+/// Nanoseconds between two touches of neighbours that the kernel has not confirmed for a while.
+const REFRESH_EVERY: u64 = 30_000_000_000;
+
+/// Everything that the control thread holds. Dropping it stops the daemon, in the order of the first fields: the traffic goes back to
+/// the kernel, the workers stop, the addresses and the socket file go away.
+pub(super) struct Daemon {
+    pub(super) interfaces: Vec<Interface>,
+    pub(super) workers: Vec<Running>,
+    pub(super) addresses: Addresses,
+    pub(super) _socket: start::SocketFile,
+    pub(super) path: PathBuf,
+    pub(super) config: Config,
+    pub(super) registry: Registry,
+    pub(super) datapath: Arc<Datapath>,
+    pub(super) netlink: Netlink,
+    pub(super) monitor: Monitor,
+    pub(super) mirror: Mirror,
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) server: Server,
+    pub(super) questions: Receiver<Question>,
+    pub(super) retired: retired::Retired,
+    pub(super) expiry: Expiry,
+    pub(super) refresh_at: Monotonic,
+    pub(super) began: Monotonic,
+}
+
+impl Daemon {
+    /// When something is to be done though nothing happens.
+    pub(super) fn next_wake(&self) -> Monotonic {
+        self.expiry.next().min(self.refresh_at).min(self.retired.next())
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&mut self) {
+        self.sweep();
+        let now = Monotonic::now();
+        if now >= self.refresh_at {
+            self.refresh_at = Monotonic(now.0 + REFRESH_EVERY);
+            self.complain("touch neighbours", |daemon| daemon.mirror.refresh(&mut daemon.netlink));
+        }
+        if let Some(unused) = self.retired.run(now, &self.datapath) {
+            self.release(&unused);
+        }
+    }
+
+    fn sweep(&mut self) {
+        let snapshot = self.datapath.snapshot.load_full();
+        let conntrack = &self.datapath.conntrack;
+        self.expiry.run(Monotonic::now, |budget, now| {
+            conntrack.sweep(now.millis(), &snapshot.timeouts, budget, &mut |connection| {
+                if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
+                    backend.member.connection_closed();
+                }
+            })
+        });
+    }
+
+    /// Takes over what the kernel says has changed.
+    pub(super) fn follow_kernel(&mut self) {
+        let events = match self.monitor.events() {
+            Ok(events) => events,
+            Err(error) => {
+                warn!("{error}; everything is listed anew");
+                vec![Event::Overrun]
+            }
+        };
+        for event in &events {
+            self.tell(event);
+            self.mirror.apply(event, &self.datapath.next_hops);
+        }
+        let listed = self.mirror.settle(&mut self.netlink, &self.datapath.next_hops);
+        match listed {
+            Ok(false) => {}
+            Ok(true) => self.resolve_backends(),
+            Err(error) => warn!("{error}; next hops may be out of date until the next change"),
+        }
+        if events.iter().any(|event| matches!(event, Event::Link(_) | Event::AddressGone(_) | Event::Overrun)) {
+            self.restore_addresses();
+        }
+    }
+
+    /// Logs interfaces of ours that go up or down.
+    fn tell(&self, event: &Event) {
+        let (link, is_up) = match event {
+            Event::Link(link) => (link, link.up),
+            Event::LinkGone(link) => (link, false),
+            _ => return,
+        };
+        let Some(interface) = self.interfaces.iter().find(|interface| interface.name == link.name) else { return };
+        let was_up = self.datapath.next_hops.port(interface.port).mtu() > 0;
+        match (was_up, is_up) {
+            (true, false) => warn!("interface {}: down", link.name),
+            (false, true) => info!("interface {}: up", link.name),
+            _ => {}
+        }
+    }
+
+    /// Puts addresses back that went away without our doing, as those of IPv6 do with a link that goes down.
+    fn restore_addresses(&mut self) {
+        let wanted = start::placements(&self.config, self.retired.addresses(), &self.mirror, &mut self.netlink, &self.interfaces);
+        let restored = wanted.map_err(StartError::from).and_then(|wanted| {
+            let up: BTreeMap<IpAddr, Link> = wanted.into_iter().filter(|(_, link)| link.up).collect();
+            self.addresses.restore(&up)
+        });
+        if let Err(error) = restored {
+            warn!("{error}");
+        }
+    }
+
+    /// Makes the kernel resolve what the way to each backend begins with, before a packet needs it.
+    pub(super) fn resolve_backends(&mut self) {
+        let snapshot = self.datapath.snapshot.load_full();
+        let mut neighbours = BTreeSet::new();
+        for backend in snapshot.services.iter().flat_map(|service| &service.pool.backends) {
+            let address = backend.address().ip();
+            if let Some(route) = self.datapath.next_hops.route(address)
+                && let Some(port) = route.port
+            {
+                neighbours.insert((port, route.gateway.unwrap_or(address)));
+            }
+        }
+        for (port, neighbour) in neighbours {
+            self.resolve(port, neighbour);
+        }
+    }
+
+    /// Answers the questions of workers.
+    pub(super) fn resolve_asked(&mut self) {
+        while let Some(question) = self.resolver.next() {
+            self.resolve(question.port, question.neighbour);
+        }
+    }
+
+    fn resolve(&mut self, port: PortId, neighbour: IpAddr) {
+        self.complain("resolve a neighbour", |daemon| daemon.mirror.resolve(&mut daemon.netlink, port, neighbour));
+    }
+
+    /// The kernel may refuse for a reason that passes: an interface that is down.
+    fn complain(&mut self, what: &str, act: impl FnOnce(&mut Self) -> Result<(), NetlinkError>) {
+        if let Err(error) = act(self) {
+            warn!("cannot {what}: {error}");
+        }
+    }
+
+    /// A worker that is not running any more, which is the end of the daemon.
+    pub(super) fn dead_worker(&mut self) -> Option<StartError> {
+        let at = self.workers.iter().position(|running| running.worker.has_died())?;
+        let id = self.workers[at].worker.id();
+        let why = self.workers.remove(at).worker.join().err().unwrap_or_else(|| "it ended without a word".to_owned());
+        Some(StartError::WorkerDied { id, why })
+    }
+
+    /// Logs what went wrong at the ports of workers, once.
+    pub(super) fn tell_troubles(&self) {
+        for running in &self.workers {
+            if let Some(trouble) = running.worker.shared().trouble.swap(None) {
+                warn!("worker {}: {trouble}", running.worker.id());
+            }
+        }
+    }
+}

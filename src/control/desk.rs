@@ -1,0 +1,150 @@
+//! Who answers at the admin socket.
+//!
+//! Walks of the connection table are done on the client's own thread, since the table is shared and a walk of millions takes long;
+//! everything else is asked of the control thread, which alone knows the rest.
+
+use crate::admin::{self, Answer, Connection, ConnectionFilter, Desk, Flow, Request};
+use crate::conntrack::{ConnectionView, Millis};
+use crate::datapath::Datapath;
+use crate::service::{Protocol, Snapshot};
+use crate::worker::Monotonic;
+use mio::Waker;
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::Duration;
+
+/// The control thread answers between two events; a reload that waits for the kernel takes longest.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A request for the control thread.
+#[derive(Debug)]
+pub(super) struct Question {
+    /// What is asked.
+    pub(super) request: Request,
+    /// Where the answer goes; whoever asked may have given up.
+    pub(super) reply: SyncSender<Answer>,
+}
+
+/// Answers clients.
+pub(super) struct FrontDesk {
+    datapath: Arc<Datapath>,
+    questions: Sender<Question>,
+    waker: Arc<Waker>,
+}
+
+impl FrontDesk {
+    /// A desk, and where its questions for the control thread come out; `waker` is woken for each.
+    pub(super) fn new(datapath: Arc<Datapath>, waker: Arc<Waker>) -> (Self, Receiver<Question>) {
+        let (questions, asked) = channel();
+        (Self { datapath, questions, waker }, asked)
+    }
+
+    fn ask_control(&self, request: Request) -> Answer {
+        let (reply, answer) = sync_channel(1);
+        let asked = self.questions.send(Question { request, reply }).is_ok() && self.waker.wake().is_ok();
+        let answer = asked.then(|| answer.recv_timeout(PATIENCE).ok()).flatten();
+        answer.unwrap_or_else(|| Answer::Error { message: "the daemon is stopping or busy; try again".into() })
+    }
+
+    fn list(
+        &self,
+        filter: &ConnectionFilter,
+        limit: Option<u64>,
+        say: &mut dyn FnMut(&Answer) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let limit = limit.unwrap_or(u64::MAX);
+        let mut count = 0;
+        let mut outcome = Ok(());
+        self.for_each(filter, &mut |connection| {
+            if count < limit && outcome.is_ok() {
+                outcome = say(&Answer::Connection(connection));
+                count += 1;
+            }
+        });
+        outcome?;
+        say(&Answer::End { count })
+    }
+
+    fn count(&self, filter: &ConnectionFilter) -> u64 {
+        if *filter == ConnectionFilter::default() {
+            return self.datapath.conntrack.count() as u64;
+        }
+        let mut count = 0;
+        self.for_each(filter, &mut |_| count += 1);
+        count
+    }
+
+    fn for_each(&self, filter: &ConnectionFilter, each: &mut dyn FnMut(Connection)) {
+        let snapshot = self.datapath.snapshot.load_full();
+        let names = Names::new(&snapshot);
+        self.datapath.conntrack.for_each(&snapshot.timeouts, &mut |view| {
+            if filter.matches(view, &protocol_name(view.protocol), names.service(view.service)) {
+                each(describe(view, &names, Monotonic::now().millis()));
+            }
+        });
+    }
+
+    fn show(&self, flow: Flow) -> Answer {
+        let snapshot = self.datapath.snapshot.load_full();
+        match self.datapath.conntrack.find(flow.protocol, flow.source, flow.destination, &snapshot.timeouts) {
+            Some((view, _)) => Answer::Connection(describe(&view, &Names::new(&snapshot), Monotonic::now().millis())),
+            None => {
+                let (protocol, source, destination) = (protocol_name(flow.protocol), flow.source, flow.destination);
+                Answer::Error { message: format!("no connection has a {protocol} packet from {source} to {destination}") }
+            }
+        }
+    }
+}
+
+impl Desk for FrontDesk {
+    fn answer(&self, request: Request, say: &mut dyn FnMut(&Answer) -> io::Result<()>) -> io::Result<()> {
+        match request {
+            Request::ConnectionList { filter, limit } => self.list(&filter, limit, say),
+            Request::ConnectionCount { filter } => say(&Answer::Count { count: self.count(&filter) }),
+            Request::ConnectionShow { flow } => say(&self.show(flow)),
+            Request::Status | Request::Drops | Request::Reload | Request::Explain { .. } => say(&self.ask_control(request)),
+        }
+    }
+}
+
+/// Names of services by their index.
+struct Names<'a>(HashMap<u16, &'a str>);
+
+impl<'a> Names<'a> {
+    fn new(snapshot: &'a Snapshot) -> Self {
+        Self(snapshot.services.iter().map(|service| (service.id.0, service.name.as_str())).collect())
+    }
+
+    fn service(&self, id: u16) -> &'a str {
+        self.0.get(&id).copied().unwrap_or("-")
+    }
+}
+
+/// As in lists: the name, or the number of a protocol without one.
+pub(super) fn protocol_name(number: u8) -> String {
+    Protocol::from_number(number).map_or_else(|| number.to_string(), |protocol| protocol.name().to_owned())
+}
+
+fn describe(view: &ConnectionView, names: &Names<'_>, now: Millis) -> admin::Connection {
+    let silent = now.since(view.last_seen);
+    // A worker's clock may be a moment ahead of ours.
+    let silent = if silent > u32::MAX / 2 { 0 } else { silent };
+    Connection {
+        protocol: protocol_name(view.protocol),
+        state: view.tcp_state.map(|state| state.name().to_owned()),
+        source: view.original.source,
+        destination: view.original.destination,
+        backend: view.reply.source,
+        snat: view.reply.destination,
+        service: names.service(view.service).to_owned(),
+        seen_reply: view.seen_reply,
+        assured: view.assured,
+        packets: view.original_packets,
+        bytes: view.original_bytes,
+        reply_packets: view.reply_packets,
+        reply_bytes: view.reply_bytes,
+        expires_in: i64::from(view.timeout) - i64::from(silent),
+    }
+}

@@ -1,0 +1,95 @@
+//! Why the daemon did not start, or stopped by itself.
+
+use super::StateError;
+use super::workers::OpenError;
+use crate::config::ConfigReport;
+use crate::kernel::{AnnounceError, ChannelsError, Lacking, LinkError, NetlinkError};
+use crate::worker;
+use crate::xdp::XdpError;
+use std::io;
+use std::path::PathBuf;
+
+/// A start that failed; everything that was done is undone.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The config has mistakes.
+    #[error(transparent)]
+    Config(#[from] ConfigReport),
+    /// The process may not do what is needed, or the kernel can not.
+    #[error(transparent)]
+    Lacking(#[from] Lacking),
+    /// Another daemon, or no state file.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// An interface is missing or down.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The queues of an interface.
+    #[error(transparent)]
+    Channels(#[from] ChannelsError),
+    /// The config wants more queues than there are.
+    #[error(
+        "interface {interface}: queues = {wanted} in the config, but it has {has} (ethtool -L {interface} combined N changes that)"
+    )]
+    TooFewQueues {
+        /// Its name.
+        interface: String,
+        /// In the config.
+        wanted: u32,
+        /// In the kernel.
+        has: u32,
+    },
+    /// The XDP program.
+    #[error(transparent)]
+    Xdp(#[from] XdpError),
+    /// A worker or its sockets.
+    #[error(transparent)]
+    Worker(worker::StartError<OpenError>),
+    /// The table has 128 places for threads.
+    #[error("more workers than the connection table has places for: 120 are allowed; set interface.queues")]
+    TooManyWorkers,
+    /// The cores.
+    #[error("cannot find out which CPUs may be used: {0}")]
+    Cpus(io::Error),
+    /// A core that is not there or not allowed.
+    #[error("worker.cpus: CPU {cpu} is not one that this process may use; allowed: {allowed:?}")]
+    NoSuchCpu {
+        /// In the config.
+        cpu: usize,
+        /// Those that may be used.
+        allowed: Vec<usize>,
+    },
+    /// Links, addresses, routes, neighbours.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// Gratuitous ARP or unsolicited neighbour advertisements.
+    #[error(transparent)]
+    Announce(#[from] AnnounceError),
+    /// The memory for the connection table.
+    #[error("no memory for a connection table of {max_connections} connections a family: {error}")]
+    Table {
+        /// In the config.
+        max_connections: usize,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The admin socket.
+    #[error("admin socket {}: {error}", path.display())]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The loop itself.
+    #[error("control thread: {0}")]
+    Loop(io::Error),
+    /// A worker panicked.
+    #[error("worker {id} died: {why}")]
+    WorkerDied {
+        /// From 0.
+        id: usize,
+        /// Its last words.
+        why: String,
+    },
+}

@@ -1,0 +1,126 @@
+//! The loop: waits for whatever happens next, and lets the daemon do what that asks for.
+
+use super::daemon::Daemon;
+use super::{StartError, start};
+use crate::config::Config;
+use crate::worker::Monotonic;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{info, warn};
+
+const SIGNALS: Token = Token(0);
+const KERNEL: Token = Token(1);
+const ADMIN: Token = Token(2);
+const WAKE: Token = Token(3);
+
+/// Runs the daemon with the config at `path` until a signal or an error ends it; then everything is as it was before.
+///
+/// # Errors
+/// When it cannot start, or a worker died.
+pub fn run(path: &Path) -> Result<(), StartError> {
+    let config = Config::load(path)?;
+    let mut poll = Poll::new().map_err(StartError::Loop)?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(StartError::Loop)?);
+    // Before anything is touched: a signal during the start is answered after it, in order.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(StartError::Loop)?;
+    let (mut daemon, listener) = start::start(path, config, waker)?;
+    let mut listener = mio::net::UnixListener::from_std(listener);
+    register(&poll, &mut signals, &daemon, &mut listener).map_err(StartError::Loop)?;
+
+    info!("weir serves {}", path.display());
+    notify(&[NotifyState::Ready]);
+    let ended = serve(&mut daemon, &mut poll, &mut signals, &listener);
+    notify(&[NotifyState::Stopping]);
+    drop(daemon);
+    ended
+}
+
+fn register(poll: &Poll, signals: &mut Signals, daemon: &Daemon, listener: &mut mio::net::UnixListener) -> io::Result<()> {
+    poll.registry().register(signals, SIGNALS, Interest::READABLE)?;
+    poll.registry().register(&mut SourceFd(&daemon.monitor.as_raw_fd()), KERNEL, Interest::READABLE)?;
+    poll.registry().register(listener, ADMIN, Interest::READABLE)
+}
+
+/// To the service manager, if there is one.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!("the service manager could not be told: {error}");
+    }
+}
+
+fn serve(
+    daemon: &mut Daemon,
+    poll: &mut Poll,
+    signals: &mut Signals,
+    listener: &mio::net::UnixListener,
+) -> Result<(), StartError> {
+    let mut events = Events::with_capacity(64);
+    loop {
+        let timeout = Duration::from_nanos(daemon.next_wake().nanos_since(Monotonic::now()));
+        match poll.poll(&mut events, Some(timeout)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other.map_err(StartError::Loop)?,
+        }
+        for event in &events {
+            match event.token() {
+                SIGNALS if !heed(signals, daemon) => return Ok(()),
+                KERNEL => daemon.follow_kernel(),
+                ADMIN => accept(listener, daemon),
+                _ => {}
+            }
+        }
+        // A wake may be for any of these, and they cost nothing when there is nothing.
+        daemon.resolve_asked();
+        daemon.answer_questions();
+        daemon.tell_troubles();
+        if let Some(error) = daemon.dead_worker() {
+            return Err(error);
+        }
+        daemon.tick();
+    }
+}
+
+/// `false`: it is time to stop.
+fn heed(signals: &mut Signals, daemon: &mut Daemon) -> bool {
+    for signal in signals.pending() {
+        match signal {
+            SIGHUP => {
+                notify(&[NotifyState::Reloading]);
+                if let Err(message) = daemon.reload() {
+                    warn!("reload refused, the config in force stays:\n{message}");
+                }
+                notify(&[NotifyState::Ready]);
+            }
+            _ => {
+                info!("stopping");
+                return false;
+            }
+        }
+    }
+    true
+}
+
+fn accept(listener: &mio::net::UnixListener, daemon: &Daemon) {
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                if let Err(error) = daemon.server.serve(stream.into()) {
+                    warn!("admin socket: {error}");
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => {
+                warn!("admin socket: {error}");
+                return;
+            }
+        }
+    }
+}

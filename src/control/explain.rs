@@ -1,0 +1,127 @@
+//! What would become of a packet, in sentences: the decisions of the packet path, asked for without a packet.
+
+use super::daemon::Daemon;
+use super::desk::protocol_name;
+use super::status::write_mac;
+use crate::admin::{Answer, Explanation, Flow};
+use crate::conntrack::{ConnectionView, Direction};
+use crate::datapath::{DropReason, Next, Preview};
+use crate::service::{Backend, Protocol, Service};
+use std::net::{IpAddr, SocketAddr};
+
+const FORWARD: &str = "forward";
+const PASS: &str = "pass";
+
+/// Says it.
+pub(super) fn explain(daemon: &Daemon, flow: Flow) -> Answer {
+    let Some(protocol) = Protocol::from_number(flow.protocol) else {
+        return Answer::Error {
+            message: format!("protocol {} is not one that weir forwards: allowed are tcp and udp", flow.protocol),
+        };
+    };
+    let mut story = Story::new(flow);
+    if story.steered(daemon, protocol) {
+        match daemon.datapath.preview(protocol, flow.source, flow.destination) {
+            Preview::Known(connection, direction) => story.known(daemon, &connection, direction),
+            Preview::Opens { service, backend, target, next } => story.opens(daemon, &service, &backend, target, next),
+            Preview::Dropped(reason) => story.dropped(reason),
+        }
+    }
+    Answer::Explained(story.told)
+}
+
+struct Story {
+    flow: Flow,
+    told: Explanation,
+}
+
+impl Story {
+    fn new(flow: Flow) -> Self {
+        let told = Explanation {
+            steps: Vec::new(),
+            verdict: PASS.to_owned(),
+            service: None,
+            backend: None,
+            snat: None,
+            next_hop: None,
+            interface: None,
+        };
+        Self { flow, told }
+    }
+
+    fn say(&mut self, step: String) {
+        self.told.steps.push(step);
+    }
+
+    /// The XDP program's decision, by the same targets.
+    fn steered(&mut self, daemon: &Daemon, protocol: Protocol) -> bool {
+        let (address, port) = (self.flow.destination.ip(), self.flow.destination.port());
+        let targets = daemon.targets();
+        let of_service =
+            targets.services.contains(&(address, Some(port), protocol)) || targets.services.contains(&(address, None, protocol));
+        let what = match (targets.snat.contains(&address), of_service) {
+            (true, _) => "is a SNAT address: the packet is taken for a backend's reply",
+            (false, true) => "is a service",
+            (false, false) => "is no service and no SNAT address: the kernel gets the packet, untouched",
+        };
+        self.say(format!("steering: {protocol} to {} {what}", self.flow.destination));
+        targets.snat.contains(&address) || of_service
+    }
+
+    fn known(&mut self, daemon: &Daemon, connection: &ConnectionView, direction: Direction) {
+        let (protocol, original, reply) = (protocol_name(connection.protocol), connection.original, connection.reply);
+        let state = connection.tcp_state.map_or("", |state| state.name());
+        self.say(format!("conntrack: known {protocol} connection {state}, {} -> {}", original.source, original.destination));
+        let (source, destination) = match direction {
+            Direction::Original => (reply.destination, reply.source),
+            Direction::Reply => (original.destination, original.source),
+        };
+        let which = if direction == Direction::Original { "original" } else { "reply" };
+        self.say(format!("nat: {which} direction, rewritten to {source} -> {destination}"));
+        self.told.backend = Some(reply.source);
+        self.told.snat = Some(reply.destination);
+        let snapshot = daemon.datapath.snapshot.load();
+        self.told.service =
+            snapshot.services.iter().find(|service| service.id.0 == connection.service).map(|service| service.name.clone());
+        self.route(daemon, daemon.datapath.next(destination.ip()));
+    }
+
+    fn opens(&mut self, daemon: &Daemon, service: &Service, backend: &Backend, target: SocketAddr, next: Next) {
+        let (scheduler, pool) = (service.scheduler.name(), &service.pool.name);
+        self.say("conntrack: no connection is known; this packet would open one (TCP: if it is a SYN)".to_owned());
+        self.say(format!("service: {}", service.name));
+        let member = &backend.member;
+        let (weight, connections) = (member.weight(), member.connections());
+        self.say(format!(
+            "scheduler: {scheduler} would now choose {target} of pool {pool} (weight {weight}, {connections} connections)"
+        ));
+        self.told.service = Some(service.name.clone());
+        self.told.backend = Some(target);
+        self.route(daemon, next);
+    }
+
+    fn route(&mut self, daemon: &Daemon, next: Next) {
+        match next {
+            Next::Hop(hop) => {
+                let interface = daemon.interfaces.get(usize::from(hop.port.0)).map(|interface| interface.name.clone());
+                let vlan = if hop.vlan == 0 { String::new() } else { format!(" with VLAN id {}", hop.vlan) };
+                self.say(format!("route: out of {}{vlan} to {}", interface.as_deref().unwrap_or("-"), write_mac(hop.mac)));
+                self.told.interface = interface;
+                self.told.verdict = FORWARD.to_owned();
+            }
+            Next::Unresolved(neighbour) => self.unresolved(neighbour),
+            Next::NoRoute => self.dropped(DropReason::NoRoute),
+        }
+    }
+
+    fn unresolved(&mut self, neighbour: IpAddr) {
+        self.say(format!("route: next hop {neighbour} is not resolved; the packet waits a second for it, then it is dropped"));
+        self.told.next_hop = Some(neighbour);
+        self.told.verdict = DropReason::NeighbourUnresolved.label().to_owned();
+    }
+
+    fn dropped(&mut self, reason: DropReason) {
+        self.say(format!("dropped: {}", reason.sentence()));
+        self.told.verdict = reason.label().to_owned();
+    }
+}

@@ -1,0 +1,30 @@
+//! Requests of the admin socket that only the control thread can answer.
+
+use super::daemon::Daemon;
+use super::explain;
+use crate::admin::{Answer, Request};
+
+impl Daemon {
+    /// Answers all that have come.
+    pub(super) fn answer_questions(&mut self) {
+        while let Ok(question) = self.questions.try_recv() {
+            // Whoever asked may have given up.
+            let _ = question.reply.try_send(self.answer(&question.request));
+        }
+    }
+
+    fn answer(&mut self, request: &Request) -> Answer {
+        match request {
+            Request::Status => Answer::Status(Box::new(self.status())),
+            Request::Drops => Answer::Drops(self.drops()),
+            Request::Reload => match self.reload() {
+                Ok(plan) => Answer::Reloaded { plan, generation: self.datapath.snapshot.load().generation },
+                Err(message) => Answer::Error { message },
+            },
+            Request::Explain { flow } => explain::explain(self, *flow),
+            Request::ConnectionList { .. } | Request::ConnectionCount { .. } | Request::ConnectionShow { .. } => {
+                Answer::Error { message: "the connection table is walked by the client's own thread".into() }
+            }
+        }
+    }
+}

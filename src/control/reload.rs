@@ -1,0 +1,107 @@
+//! A new config for the running daemon: checked whole, planned, applied so that no packet of a service that stays is lost.
+//!
+//! The order, and why:
+//!
+//! 1. Whatever may be refused is done first, and only adds: the targets of both configs are steered, and the new addresses are put on
+//!    interfaces. If a step fails, the ones before are taken back and nothing has changed for any packet of the old config.
+//! 2. The snapshot is swapped in one store. From here on new connections follow the new config. A packet for a new service that comes
+//!    between 1 and 2 is dropped, as if lost on the wire; before 1 nobody could know of the service.
+//! 3. What only the old config had goes: targets, then addresses. A backend that was removed keeps its connections, and a SNAT address
+//!    stays steered and on its interface for as long as connections use it. A service that was removed is cut at once: its VIP may be
+//!    somebody else's now.
+
+use super::daemon::Daemon;
+use super::{StartError, plan, start, targets};
+use crate::config::Config;
+use crate::worker::Monotonic;
+use crate::xdp::Targets;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tracing::{info, warn};
+
+impl Daemon {
+    /// Applies the file on disk. What was done, in sentences; nothing if the file means the same as before.
+    ///
+    /// # Errors
+    /// Why it is refused, perhaps over several lines; the config in force stays.
+    pub(super) fn reload(&mut self) -> Result<Vec<String>, String> {
+        let new = Config::load(&self.path).map_err(|report| report.to_string())?;
+        let fixed = self.config.needs_restart(&new);
+        if !fixed.is_empty() {
+            return Err(format!("only a restart can change {}; nothing was applied", fixed.join(", ")));
+        }
+        let steps = plan::plan(&self.config, &new);
+        if steps.is_empty() {
+            info!("reload: the file changes nothing");
+            return Ok(steps);
+        }
+        self.change_to(new).map_err(|error| format!("{error}; nothing was applied"))?;
+        steps.iter().for_each(|step| info!("reload: {step}"));
+        Ok(steps)
+    }
+
+    fn change_to(&mut self, new: Config) -> Result<(), StartError> {
+        let retired = retire(&self.config, &new, self.retired.addresses());
+        let before = self.targets();
+        let after = targets::targets(&new, &retired);
+        if let Err(error) = self.add(&new, &retired, &targets::union(&before, &after)) {
+            self.steer(&before).unwrap_or_else(|error| warn!("{error}"));
+            return Err(error);
+        }
+
+        let mut snapshot = self.registry.snapshot(&new);
+        snapshot.own_addresses.extend(&retired);
+        self.datapath.snapshot.store(Arc::new(snapshot));
+        self.config = new;
+        self.retired.replace(retired, Monotonic::now());
+
+        self.drop_all_but(&after);
+        self.resolve_backends();
+        Ok(())
+    }
+
+    fn add(&mut self, new: &Config, retired: &BTreeSet<IpAddr>, both: &Targets) -> Result<(), StartError> {
+        self.steer(both)?;
+        let wanted = start::placements(new, retired, &self.mirror, &mut self.netlink, &self.interfaces)?;
+        self.addresses.add(&wanted)
+    }
+
+    /// What is steered.
+    pub(super) fn targets(&self) -> Targets {
+        targets::targets(&self.config, self.retired.addresses())
+    }
+
+    fn steer(&mut self, targets: &Targets) -> Result<(), StartError> {
+        for interface in &mut self.interfaces {
+            interface.steering.apply(targets)?;
+        }
+        Ok(())
+    }
+
+    /// The new config is in force: what fails here leaves something too many, never too few.
+    fn drop_all_but(&mut self, targets: &Targets) {
+        if let Err(error) = self.steer(targets) {
+            warn!("{error}; more is steered than the config says");
+        }
+        let wanted = targets::addresses(targets);
+        let unwanted: Vec<IpAddr> = self.addresses.ours().filter(|address| !wanted.contains(address)).collect();
+        self.addresses.remove(unwanted);
+    }
+
+    /// No connection uses these retired SNAT addresses any more.
+    pub(super) fn release(&mut self, unused: &BTreeSet<IpAddr>) {
+        for address in unused {
+            info!("SNAT address {address}: its last connection ended, it is not weir's any more");
+        }
+        let targets = self.targets();
+        self.drop_all_but(&targets);
+    }
+}
+
+/// SNAT addresses that are in use or were until now, and that the new config has no more.
+fn retire(old: &Config, new: &Config, retired: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+    let now: BTreeSet<IpAddr> = new.snat.addresses().collect();
+    let before: BTreeSet<IpAddr> = old.snat.addresses().chain(retired.iter().copied()).collect();
+    &before - &now
+}

@@ -1,0 +1,173 @@
+//! Starting up, in the order in which each step can rely on the ones before; a step that fails undoes them all.
+
+use super::addresses::Addresses;
+use super::daemon::Daemon;
+use super::desk::FrontDesk;
+use super::expiry::Expiry;
+use super::interface::Interface;
+use super::placement::interface_for;
+use super::registry::Registry;
+use super::retired::Retired;
+use super::{StartError, StateFile, targets, workers};
+use crate::admin::{self, Limits, Server};
+use crate::config::{Checksum, Config};
+use crate::conntrack::Conntrack;
+use crate::datapath::{Datapath, Hooks, NextHops, PortId};
+use crate::kernel::{self, Link, Mirror, Monitor, Netlink, NetlinkError};
+use crate::worker::{Monotonic, Resolver};
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use mio::Waker;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tracing::{info, warn};
+
+/// The admin socket's file, removed when dropped.
+#[derive(Debug)]
+pub(super) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            warn!("the admin socket {} could not be removed: {error}", self.0.display());
+        }
+    }
+}
+
+/// Starts everything but the loop. `waker` wakes the loop.
+pub(super) fn start(path: &Path, config: Config, waker: Arc<Waker>) -> Result<(Daemon, UnixListener), StartError> {
+    kernel::check_af_xdp()?;
+    kernel::check_privileges(0)?;
+    let (state, left) = StateFile::lock(&config.admin_socket)?;
+    let mut interfaces = open_interfaces(&config)?;
+    kernel::check_privileges(locked_memory(&config, workers::count(&interfaces)))?;
+
+    let mut registry = Registry::default();
+    let datapath = Arc::new(make_datapath(&config, &mut registry)?);
+    // The monitor first: what changes while everything is listed comes as an event afterwards.
+    let monitor = Monitor::open()?;
+    let mut netlink = Netlink::open()?;
+    let mut mirror = Mirror::new(interfaces.iter().map(|interface| (interface.name.clone(), interface.port)));
+    mirror.load(&mut netlink, &datapath.next_hops)?;
+
+    let wake = Arc::clone(&waker);
+    // A wake that fails is made up for: the loop looks at every queue whenever it wakes.
+    let resolver = Arc::new(Resolver::new(move || drop(wake.wake())));
+    let running = workers::start(&config, &mut interfaces, &datapath, &resolver)?;
+    tell_modes(&interfaces, &running);
+
+    let (desk, questions) = FrontDesk::new(Arc::clone(&datapath), waker);
+    let listener = bind(&config.admin_socket)?;
+    let socket = SocketFile(config.admin_socket.clone());
+    let known = interface_indices(&mut netlink)?;
+    let addresses = Addresses::new(Netlink::open()?, state, left, |name| known.get(name).copied());
+    let began = Monotonic::now();
+    let mut daemon = Daemon {
+        interfaces,
+        workers: running,
+        addresses,
+        _socket: socket,
+        path: path.to_owned(),
+        config,
+        registry,
+        datapath,
+        netlink,
+        monitor,
+        mirror,
+        resolver,
+        server: Server::new(Arc::new(desk), Limits::default()),
+        questions,
+        retired: Retired::new(),
+        expiry: Expiry::new(began),
+        refresh_at: began,
+        began,
+    };
+    daemon.resolve_backends();
+    daemon.take_traffic()?;
+    Ok((daemon, listener))
+}
+
+impl Daemon {
+    /// The last step: steers first, so that no packet for a VIP reaches the kernel once the address is there.
+    fn take_traffic(&mut self) -> Result<(), StartError> {
+        let targets = targets::targets(&self.config, &BTreeSet::new());
+        for interface in &mut self.interfaces {
+            interface.steering.apply(&targets)?;
+        }
+        let wanted = placements(&self.config, &BTreeSet::new(), &self.mirror, &mut self.netlink, &self.interfaces)?;
+        self.addresses.add(&wanted)?;
+        let leftovers: Vec<IpAddr> = self.addresses.ours().filter(|address| !wanted.contains_key(address)).collect();
+        self.addresses.remove(leftovers);
+        Ok(())
+    }
+}
+
+fn open_interfaces(config: &Config) -> Result<Vec<Interface>, StartError> {
+    // All of them are looked at before the first one is touched.
+    for settings in &config.interfaces {
+        kernel::usable_link(&settings.name)?;
+    }
+    let ports = (0u8..).map(PortId);
+    ports.zip(&config.interfaces).map(|(port, settings)| Interface::open(port, settings)).collect()
+}
+
+/// Bytes of all frames: those of each fill ring and each TX ring.
+fn locked_memory(config: &Config, workers: usize) -> u64 {
+    let frames = u64::from(config.worker.frames) * 3 / 2 * config.interfaces.len() as u64;
+    frames * u64::from(config.worker.frame_size) * workers as u64
+}
+
+fn make_datapath(config: &Config, registry: &mut Registry) -> Result<Datapath, StartError> {
+    let max_connections = config.max_connections;
+    let conntrack = Conntrack::new(max_connections).map_err(|error| StartError::Table { max_connections, error })?;
+    let next_hops = NextHops::default();
+    for (port, interface) in (0u8..).map(PortId).zip(&config.interfaces) {
+        next_hops.port(port).set_recompute(interface.checksum == Checksum::Recompute);
+    }
+    let snapshot = ArcSwap::from_pointee(registry.snapshot(config));
+    Ok(Datapath { conntrack, next_hops, snapshot, hooks: Hooks::default() })
+}
+
+fn bind(path: &Path) -> Result<UnixListener, StartError> {
+    admin::bind(path).map_err(|error| StartError::Socket { path: path.to_owned(), error })
+}
+
+fn interface_indices(netlink: &mut Netlink) -> Result<BTreeMap<String, u32>, NetlinkError> {
+    Ok(netlink.links()?.into_iter().map(|link| (link.name, link.index)).collect())
+}
+
+/// Where each address that weir needs shall be.
+pub(super) fn placements(
+    config: &Config,
+    retired: &BTreeSet<IpAddr>,
+    mirror: &Mirror,
+    netlink: &mut Netlink,
+    interfaces: &[Interface],
+) -> Result<BTreeMap<IpAddr, Link>, NetlinkError> {
+    let mut subnets = Vec::new();
+    for address in netlink.addresses()? {
+        let port = interfaces.iter().find(|interface| interface.index == address.index).map(|interface| interface.port);
+        let subnet = IpNet::new(address.address, address.prefix_length);
+        subnets.extend(port.zip(subnet.ok()));
+    }
+    let link = |address| Some((address, mirror.link(interface_for(address, &subnets))?.clone()));
+    Ok(targets::addresses(&targets::targets(config, retired)).into_iter().filter_map(link).collect())
+}
+
+fn tell_modes(interfaces: &[Interface], running: &[workers::Running]) {
+    for interface in interfaces {
+        let queues = running.iter().flat_map(|running| &running.queues).filter(|queue| queue.port == interface.port);
+        let modes: BTreeSet<&str> = queues.map(|queue| queue.got.name()).collect();
+        let modes: Vec<&str> = modes.into_iter().collect();
+        info!(
+            "interface {}: {} queues, {}, XDP {}",
+            interface.name,
+            interface.queues,
+            modes.join(" and "),
+            interface.steering.mode().name()
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! What `weir status` and `weir drops` show, gathered from where it is.
+
+use super::daemon::Daemon;
+use super::interface::Interface;
+use super::workers::Running;
+use crate::admin::{self, Status};
+use crate::datapath::{Counters, DropReason, NextHop};
+use crate::service::{Backend, Pool, Service, Snapshot};
+use crate::worker::Monotonic;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Daemon {
+    /// Everything, at this moment.
+    pub(super) fn status(&self) -> Status {
+        let snapshot = self.datapath.snapshot.load_full();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: Monotonic::now().nanos_since(self.began) / 1_000_000_000,
+            config: self.path.display().to_string(),
+            generation: snapshot.generation,
+            interfaces: self.interfaces.iter().map(|interface| self.describe_interface(interface)).collect(),
+            workers: self.workers.iter().map(describe_worker).collect(),
+            services: snapshot.services.iter().map(|service| describe_service(service)).collect(),
+            pools: self.describe_pools(&snapshot),
+            connections: admin::Connections {
+                count: self.datapath.conntrack.count() as u64,
+                capacity: self.datapath.conntrack.capacity() as u64,
+            },
+            next_hops: self.describe_next_hops(),
+        }
+    }
+
+    /// Every drop reason, over all workers.
+    pub(super) fn drops(&self) -> Vec<admin::Drop> {
+        let count = |reason: DropReason| self.workers.iter().map(|running| counters(running).drops(reason).get()).sum();
+        let describe = |reason: &DropReason| admin::Drop {
+            reason: reason.label().to_owned(),
+            count: count(*reason),
+            sentence: reason.sentence().to_owned(),
+        };
+        DropReason::ALL.iter().map(describe).collect()
+    }
+
+    fn describe_interface(&self, interface: &Interface) -> admin::Interface {
+        let port = self.datapath.next_hops.port(interface.port);
+        let counters = interface.steering.counters().unwrap_or_default();
+        let mut queues: Vec<admin::Queue> = self.workers.iter().flat_map(|running| queues_of(running, interface)).collect();
+        queues.sort_by_key(|queue| queue.queue);
+        admin::Interface {
+            name: interface.name.clone(),
+            up: port.mtu() > 0,
+            mac: write_mac(port.mac()),
+            mtu: port.mtu(),
+            attached: interface.steering.mode().name().to_owned(),
+            queues,
+            redirected: counters.redirected,
+            passed: counters.passed + counters.unserved,
+        }
+    }
+
+    fn describe_pools(&self, snapshot: &Snapshot) -> Vec<admin::Pool> {
+        let pools: BTreeMap<&str, &Arc<Pool>> =
+            snapshot.services.iter().map(|service| (service.pool.name.as_str(), &service.pool)).collect();
+        let describe = |settings: &crate::config::Pool| {
+            let pool = pools.get(settings.name.as_str())?;
+            let backends = pool.backends.iter().map(|backend| describe_backend(backend, settings.health.is_some())).collect();
+            Some(admin::Pool { name: settings.name.clone(), backends })
+        };
+        self.config.pools.iter().filter_map(describe).collect()
+    }
+
+    fn describe_next_hops(&self) -> Vec<admin::Neighbour> {
+        let mut hops: Vec<_> = self.datapath.next_hops.neighbours();
+        hops.sort_by_key(|(address, ..)| *address);
+        hops.into_iter().map(|(address, _, hop)| self.describe_next_hop(address, hop)).collect()
+    }
+
+    fn describe_next_hop(&self, address: std::net::IpAddr, hop: Option<NextHop>) -> admin::Neighbour {
+        let interface = hop.and_then(|hop| self.interfaces.get(usize::from(hop.port.0)));
+        admin::Neighbour {
+            address,
+            interface: interface.map(|interface| interface.name.clone()),
+            vlan: hop.map_or(0, |hop| hop.vlan),
+            mac: hop.map(|hop| write_mac(hop.mac)),
+        }
+    }
+}
+
+fn counters(running: &Running) -> &Counters {
+    &running.worker.shared().counters
+}
+
+fn queues_of<'a>(running: &'a Running, interface: &'a Interface) -> impl Iterator<Item = admin::Queue> + 'a {
+    running.queues.iter().filter(|queue| queue.port == interface.port).map(|queue| admin::Queue {
+        queue: queue.queue,
+        worker: running.worker.id() as u32,
+        mode: queue.got.name().to_owned(),
+        ring_drops: queue.statistics.rx_dropped() + queue.statistics.rx_ring_full() + queue.statistics.fill_ring_empty(),
+    })
+}
+
+fn describe_worker(running: &Running) -> admin::Worker {
+    let counters = counters(running);
+    let numbers = DropReason::ALL.iter().map(|reason| (reason.label().to_owned(), counters.drops(*reason).get()));
+    let drops: BTreeMap<String, u64> = numbers.filter(|(_, count)| *count > 0).collect();
+    let came = counters.rx.get() + counters.originated.get();
+    let went = counters.tx.get() + counters.waiting.get() + drops.values().sum::<u64>();
+    admin::Worker {
+        index: running.worker.id() as u32,
+        cpu: running.cpu as u32,
+        rx: counters.rx.get(),
+        rx_bytes: counters.rx_bytes.get(),
+        tx: counters.tx.get(),
+        tx_bytes: counters.tx_bytes.get(),
+        answered: counters.answered.get(),
+        originated: counters.originated.get(),
+        waiting: counters.waiting.get(),
+        new_connections: counters.new_connections.get(),
+        established: counters.established.get(),
+        drops,
+        conservation: came.wrapping_sub(went).cast_signed(),
+    }
+}
+
+fn describe_service(service: &Service) -> admin::Service {
+    admin::Service {
+        name: service.name.clone(),
+        vip: service.vip,
+        port: service.port,
+        protocol: service.protocol.name().to_owned(),
+        scheduler: service.scheduler.name().to_owned(),
+        pool: service.pool.name.clone(),
+    }
+}
+
+fn describe_backend(backend: &Backend, checked: bool) -> admin::Backend {
+    let health = match (checked, backend.member.is_eligible()) {
+        (false, _) => "unchecked",
+        (true, true) => "up",
+        (true, false) => "down",
+    };
+    admin::Backend {
+        address: backend.address(),
+        weight: backend.member.configured_weight(),
+        health: health.to_owned(),
+        detail: None,
+        connections: backend.member.connections(),
+        total_connections: backend.total_connections.load(Relaxed),
+    }
+}
+
+/// As `ip link` writes it.
+pub(super) fn write_mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

@@ -1,0 +1,24 @@
+//! What of the config is steered to weir, and which addresses it needs on its interfaces.
+
+use crate::config::Config;
+use crate::xdp::Targets;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// Every service, every SNAT address, and those SNAT addresses that the config has no more but connections still use.
+pub(super) fn targets(config: &Config, retired: &BTreeSet<IpAddr>) -> Targets {
+    Targets {
+        services: config.services.iter().map(|service| (service.vip, service.port, service.protocol)).collect(),
+        snat: config.snat.addresses().chain(retired.iter().copied()).collect(),
+    }
+}
+
+/// What is steered by the one or the other.
+pub(super) fn union(one: &Targets, other: &Targets) -> Targets {
+    Targets { services: &one.services | &other.services, snat: &one.snat | &other.snat }
+}
+
+/// The addresses that the kernel shall answer ARP and ND for.
+pub(super) fn addresses(targets: &Targets) -> BTreeSet<IpAddr> {
+    targets.services.iter().map(|(vip, ..)| *vip).chain(targets.snat.iter().copied()).collect()
+}
