@@ -1,6 +1,7 @@
 //! FORWARD: may it go on, and which way?
 
 use super::hook::{Hook, Packet};
+use super::link;
 use super::prerouting::Connection;
 use super::process::{Context, Tracked};
 use super::verdict::{Verdict, Way};
@@ -36,6 +37,11 @@ pub(super) fn route<F: Tracked, const HOOKED: bool>(
     if headers.ip_length() > mtu as usize {
         context.mtu = mtu;
         return Err(if mtu == 0 { DropReason::PortDown } else { DropReason::TooBig }.into());
+    }
+    let lacking = link::lacks(frame, headers, hop.to);
+    if lacking > 0 {
+        context.mtu = headers.ip_length().saturating_sub(lacking) as u32;
+        return Err(DropReason::TooBig.into());
     }
     if HOOKED {
         let connection = Some(connection.summary(headers));

@@ -42,7 +42,7 @@ pub(super) fn leave<'a, F: Tracked, const HOOKED: bool>(
         let connection = Connection::Known(found);
         run_handlers(context, frame, headers, priority::NAT_SRC..i32::MAX, &connection)?;
     }
-    link::address(context.port(hop.to.port).mac(), frame, headers, hop.to).map(Fate::Transmit)
+    Ok(Fate::Transmit(link::address(context.port(hop.to.port).mac(), frame, headers, hop.to)))
 }
 
 #[cold]

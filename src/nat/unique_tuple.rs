@@ -38,23 +38,34 @@ pub fn unique_tuple<F: Family>(
     let protocol = connection.entry.state().protocol();
     let candidates = Candidates { backend: target, protocol, snat };
     let count = candidates.count();
-    if count == 0 || backend.ports_exhausted(now, PAUSE) {
+    let toward = (protocol, target.port());
+    if count == 0 || backend.ports_exhausted(toward, now, PAUSE) {
         return Allocation::Exhausted;
     }
-    for _ in 0..count {
-        let number = backend.next_port_candidate() % count;
+    // Each search goes round by itself: what other workers try meanwhile, perhaps for another protocol, is not tried for this connection.
+    let first = backend.next_port_candidate() % count;
+    for tried in 0..count {
+        let number = around(first, tried, count);
         let Some(reply) = candidates.tuple::<F>(number) else { return Allocation::Exhausted };
-        if let Some(later) = candidates.tuple::<F>((number + AHEAD) % count) {
+        if let Some(later) = candidates.tuple::<F>(around(number, AHEAD, count)) {
             table.prefetch_tuple(&later);
         }
         match table.reserve(connection, &reply) {
-            Reserved::Taken => return Allocation::Taken,
+            Reserved::Taken => {
+                backend.skip_port_candidates(tried);
+                return Allocation::Taken;
+            }
             Reserved::InUse => {}
             Reserved::Full => return Allocation::TableFull,
         }
     }
-    backend.set_ports_exhausted(now);
+    backend.set_ports_exhausted(toward, now);
     Allocation::Exhausted
+}
+
+/// The candidate `further` behind `number` in the circle of `count`.
+fn around(number: u32, further: u32, count: u32) -> u32 {
+    ((u64::from(number) + u64::from(further)) % u64::from(count)) as u32
 }
 
 /// All (address, port) pairs toward one backend, numbered.

@@ -23,9 +23,13 @@ pub struct Backend {
     pub total_connections: AtomicU64,
     /// Where the search for the next free SNAT port goes on.
     port_cursor: AtomicU32,
-    /// When the search last found none: 1 (bit 32) and the time in milliseconds; 0 never.
-    exhausted_at: AtomicU64,
+    /// Targets for which the search found none: protocol and port in the upper half, with its highest bit set, and the time in
+    /// milliseconds in the lower one; 0 none.
+    exhausted: [AtomicU64; EXHAUSTED],
 }
+
+/// Targets of one backend that are remembered as without a free SNAT port: one for each protocol, more for services on every port.
+const EXHAUSTED: usize = 16;
 
 impl Backend {
     /// A backend without connections.
@@ -36,7 +40,7 @@ impl Backend {
             member,
             total_connections: AtomicU64::new(0),
             port_cursor: AtomicU32::new(0),
-            exhausted_at: AtomicU64::new(0),
+            exhausted: Default::default(),
         }
     }
 
@@ -45,21 +49,37 @@ impl Backend {
         self.member.address
     }
 
-    // Relaxed, all three: numbers that publish nothing.
+    // Relaxed, all of them: numbers that publish nothing.
 
-    /// A number that every caller gets once, until it wraps.
+    /// Where the search for a free SNAT port begins: one further for every caller.
     pub fn next_port_candidate(&self) -> u32 {
         self.port_cursor.fetch_add(1, Relaxed)
     }
 
-    /// Whether every SNAT port was found taken less than `pause` milliseconds before `now`.
-    pub fn ports_exhausted(&self, now: Millis, pause: u32) -> bool {
-        let at = self.exhausted_at.load(Relaxed);
-        at != 0 && now.since(Millis(at as u32)) < pause
+    /// That many candidates behind the first one were tried too: the next search begins behind them.
+    pub fn skip_port_candidates(&self, tried: u32) {
+        if tried > 0 {
+            self.port_cursor.fetch_add(tried, Relaxed);
+        }
     }
 
-    /// Every SNAT port was found taken.
-    pub fn set_ports_exhausted(&self, now: Millis) {
-        self.exhausted_at.store(1 << 32 | u64::from(now.0), Relaxed);
+    /// Whether every SNAT port toward this port of the backend was found taken less than `pause` milliseconds before `now`.
+    pub fn ports_exhausted(&self, (protocol, port): (u8, u16), now: Millis, pause: u32) -> bool {
+        let seen = self.exhausted[exhausted_slot(protocol, port)].load(Relaxed);
+        seen >> 32 == exhausted_key(protocol, port) && now.since(Millis(seen as u32)) < pause
     }
+
+    /// Every SNAT port toward this port of the backend was found taken.
+    pub fn set_ports_exhausted(&self, (protocol, port): (u8, u16), now: Millis) {
+        let seen = exhausted_key(protocol, port) << 32 | u64::from(now.0);
+        self.exhausted[exhausted_slot(protocol, port)].store(seen, Relaxed);
+    }
+}
+
+fn exhausted_slot(protocol: u8, port: u16) -> usize {
+    usize::from(port ^ u16::from(protocol)) % EXHAUSTED
+}
+
+fn exhausted_key(protocol: u8, port: u16) -> u64 {
+    1 << 31 | u64::from(protocol) << 16 | u64::from(port)
 }
