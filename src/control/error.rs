@@ -1,6 +1,7 @@
 //! Why the daemon did not start, or stopped by itself.
 
 use super::StateError;
+use super::registry::OutOfIds;
 use super::workers::OpenError;
 use crate::config::ConfigReport;
 use crate::kernel::{AnnounceError, ChannelsError, Lacking, LinkError, NetlinkError};
@@ -15,6 +16,9 @@ pub enum StartError {
     /// The config has mistakes.
     #[error(transparent)]
     Config(#[from] ConfigReport),
+    /// Reloads have used up the numbers of backends or services.
+    #[error(transparent)]
+    OutOfIds(#[from] OutOfIds),
     /// The process may not do what is needed, or the kernel can not.
     #[error(transparent)]
     Lacking(#[from] Lacking),

@@ -22,5 +22,6 @@ mod workers;
 
 pub use error::StartError;
 pub use event_loop::run;
+pub use registry::{OutOfIds, Registry, set_health};
 pub use state_file::{Placed, StateError, StateFile};
 pub use workers::OpenError;

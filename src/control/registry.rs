@@ -1,72 +1,200 @@
-//! Which number a service or a backend has, for as long as connections may refer to it.
+//! Who has which id: the memory that makes a snapshot out of a config, and keeps backends and services what they were over reloads.
+//!
+//! A backend is the same one as before if its pool's name and its address are: it keeps its id, its counters and its health. One that the
+//! config has no more stays in the snapshot, out of every pool, for as long as a connection or a worker may still refer to it. A service
+//! is the same one if its name is.
 
-use crate::config::{self, Config};
+use crate::config::{Config, Pool as PoolConfig};
+use crate::health::{Start, Target};
 use crate::schedule::{self, Member};
 use crate::service::{Backend, BackendId, Pool, Service, ServiceId, Services, Snapshot};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
-/// Everything that was ever in the config of this daemon.
+/// Ids of one kind: they have 16 bits.
+const IDS: usize = 1 << 16;
+
+/// Ids that were given out, and what is shared with the workers under them.
 #[derive(Debug, Default)]
-pub(super) struct Registry {
-    backends: Vec<Arc<Backend>>,
-    numbers: HashMap<(String, SocketAddr), usize>,
-    services: Vec<String>,
+pub struct Registry {
+    services: HashMap<String, ServiceId>,
+    /// By [`BackendId`].
+    backends: Vec<Option<Arc<Backend>>>,
+    /// Ids below it are taken.
+    lowest_free: usize,
     generation: u64,
 }
 
+/// No id is left.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OutOfIds {
+    /// Backends in use and backends that still have connections.
+    #[error("{wanted} backends and {lingering} removed ones that still have connections are more than {IDS}")]
+    Backends {
+        /// In the new config.
+        wanted: usize,
+        /// Not in the new config.
+        lingering: usize,
+    },
+    /// Names of services are remembered until a restart.
+    #[error("{0} different names of services since the start are more than {IDS}; a restart forgets them")]
+    Services(usize),
+}
+
+/// What makes a backend the same one as before.
+type Key<'a> = (&'a str, SocketAddr);
+
 impl Registry {
-    /// The snapshot of a config, of the next generation; a backend or service that was known keeps its number and its counts.
-    pub(super) fn snapshot(&mut self, config: &Config) -> Snapshot {
-        self.generation += 1;
+    /// Whether [`Registry::snapshot`] would have an id for everything in `config`. Changes nothing.
+    ///
+    /// # Errors
+    /// Which ids are used up.
+    pub fn check(&self, config: &Config) -> Result<(), OutOfIds> {
+        let wanted = keys(config);
+        let lingering = self.backends.iter().flatten().filter(|held| !wanted.contains(&key(held)) && is_in_use(held)).count();
+        if wanted.len() + lingering > IDS {
+            return Err(OutOfIds::Backends { wanted: wanted.len(), lingering });
+        }
+        let new_names = config.services.iter().filter(|service| !self.services.contains_key(&service.name)).count();
+        match self.services.len() + new_names {
+            names if names > IDS => Err(OutOfIds::Services(names)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The snapshot of `config`, to be published by the caller. Weights of backends that stay take effect at once.
+    ///
+    /// # Errors
+    /// Those of [`Registry::check`]; then nothing has changed.
+    pub fn snapshot(&mut self, config: &Config) -> Result<Snapshot, OutOfIds> {
+        self.check(config)?;
+        self.release_unused(&keys(config));
+        let known = self.known();
         let pools: HashMap<&str, Arc<Pool>> =
-            config.pools.iter().map(|pool| (pool.name.as_str(), Arc::new(self.pool(pool)))).collect();
-        let services = config.services.iter().filter_map(|settings| {
-            let pool = Arc::clone(pools.get(settings.pool.as_str())?);
-            Some(Arc::new(self.service(settings, pool)))
+            config.pools.iter().map(|pool| (pool.name.as_str(), self.pool(pool, &known))).collect();
+        let services = config.services.iter().filter_map(|service| {
+            let pool = pools.get(service.pool.as_str())?;
+            Some(Arc::new(Service {
+                id: self.service_id(&service.name),
+                name: service.name.clone(),
+                vip: service.vip,
+                port: service.port,
+                protocol: service.protocol,
+                scheduler: schedule::build(service.scheduler, service.scheduler_settings, &pool.members),
+                pool: Arc::clone(pool),
+            }))
         });
         let services = Services::new(services.collect());
-        let vips = config.services.iter().map(|service| service.vip);
-        Snapshot {
+        self.generation += 1;
+        Ok(Snapshot {
             generation: self.generation,
             services,
-            backends: self.backends.iter().cloned().map(Some).collect(),
+            backends: self.backends.clone(),
             snat: config.snat.clone(),
-            own_addresses: vips.chain(config.snat.addresses()).collect::<HashSet<_>>(),
+            own_addresses: config.services.iter().map(|service| service.vip).chain(config.snat.addresses()).collect(),
             timeouts: config.timeouts,
+        })
+    }
+
+    /// What the health checks of `config`, the one that the last snapshot was made of, have to probe.
+    pub fn targets(&self, config: &Config) -> Vec<Target> {
+        let known = self.known();
+        let targets = config.pools.iter().flat_map(|pool| {
+            let settings = pool.health.clone().map(Arc::new);
+            let known = &known;
+            pool.backends.iter().filter_map(move |backend| {
+                let settings = settings.clone()?;
+                let id = *known.get(&(pool.name.clone(), backend.address))?;
+                let port = settings.port.unwrap_or(backend.address.port());
+                Some(Target { backend: id, address: SocketAddr::new(backend.address.ip(), port), settings })
+            })
+        });
+        targets.collect()
+    }
+
+    /// Removed backends may go once no connection is counted and nobody but the registry and the snapshot in force holds them. A worker
+    /// that is about to open a connection looks at an older snapshot, which has the backend in a pool and so holds it too.
+    fn release_unused(&mut self, wanted: &HashSet<Key<'_>>) {
+        for slot in &mut self.backends {
+            if slot.as_ref().is_some_and(|backend| !wanted.contains(&key(backend)) && !is_in_use(backend)) {
+                *slot = None;
+                self.lowest_free = 0;
+            }
         }
     }
 
-    fn pool(&mut self, settings: &config::Pool) -> Pool {
-        let backends = settings.backends.iter().map(|backend| self.backend(&settings.name, backend)).collect();
-        Pool::new(&settings.name, backends)
+    fn known(&self) -> HashMap<(String, SocketAddr), BackendId> {
+        let held = self.backends.iter().flatten();
+        held.map(|backend| ((backend.pool.clone(), backend.address()), backend.id)).collect()
     }
 
-    fn backend(&mut self, pool: &str, settings: &config::Backend) -> Arc<Backend> {
-        let number = *self.numbers.entry((pool.to_owned(), settings.address)).or_insert_with(|| {
-            let member = Member::new(settings.address, settings.weight, true);
-            let id = BackendId(self.backends.len() as u16);
-            self.backends.push(Arc::new(Backend::new(id, pool, Arc::new(member))));
-            self.backends.len() - 1
-        });
-        self.backends[number].member.set_weight(settings.weight);
-        Arc::clone(&self.backends[number])
-    }
-
-    fn service(&mut self, settings: &config::Service, pool: Arc<Pool>) -> Service {
-        let number = self.services.iter().position(|name| *name == settings.name).unwrap_or_else(|| {
-            self.services.push(settings.name.clone());
-            self.services.len() - 1
-        });
-        Service {
-            id: ServiceId(number as u16),
-            name: settings.name.clone(),
-            vip: settings.vip,
-            port: settings.port,
-            protocol: settings.protocol,
-            scheduler: schedule::build(settings.scheduler, settings.scheduler_settings, &pool.members),
-            pool,
+    fn pool(&mut self, config: &PoolConfig, known: &HashMap<(String, SocketAddr), BackendId>) -> Arc<Pool> {
+        let starts_up = config.health.as_ref().is_none_or(|health| health.start == Start::Up);
+        let mut backends = Vec::with_capacity(config.backends.len());
+        for backend in &config.backends {
+            let id = known.get(&(config.name.clone(), backend.address));
+            backends.push(match id.and_then(|id| self.backends[usize::from(id.0)].clone()) {
+                Some(kept) => {
+                    kept.member.set_weight(backend.weight);
+                    if config.health.is_none() {
+                        kept.member.set_eligible(true);
+                    }
+                    kept
+                }
+                None => self.add(&config.name, Member::new(backend.address, backend.weight, starts_up)),
+            });
         }
+        Arc::new(Pool::new(&config.name, backends))
+    }
+
+    /// At the lowest free id; `check` has seen that there is one.
+    fn add(&mut self, pool: &str, member: Member) -> Arc<Backend> {
+        while self.backends.get(self.lowest_free).is_some_and(Option::is_some) {
+            self.lowest_free += 1;
+        }
+        let backend = Arc::new(Backend::new(BackendId(self.lowest_free as u16), pool, Arc::new(member)));
+        if self.lowest_free == self.backends.len() {
+            self.backends.push(None);
+        }
+        self.backends[self.lowest_free] = Some(Arc::clone(&backend));
+        backend
+    }
+
+    fn service_id(&mut self, name: &str) -> ServiceId {
+        let next = ServiceId(self.services.len() as u16);
+        *self.services.entry(name.to_owned()).or_insert(next)
     }
 }
+
+fn keys(config: &Config) -> HashSet<Key<'_>> {
+    let pools = config.pools.iter();
+    pools.flat_map(|pool| pool.backends.iter().map(|backend| (pool.name.as_str(), backend.address))).collect()
+}
+
+fn key(backend: &Backend) -> Key<'_> {
+    (&backend.pool, backend.address())
+}
+
+/// Whether anybody but the registry and one snapshot's list holds the backend, or a connection is counted for it.
+fn is_in_use(backend: &Arc<Backend>) -> bool {
+    if Arc::strong_count(backend) > 2 {
+        return true;
+    }
+    // Acquire: pairs with the Release in the drop of an Arc. Who has let go of the backend has counted its connections before.
+    fence(Ordering::Acquire);
+    backend.member.connections() > 0
+}
+
+/// A backend went up or down: connections go to it or past it from now on.
+pub fn set_health(snapshot: &Snapshot, id: BackendId, up: bool) {
+    let Some(backend) = snapshot.backend(id).filter(|backend| backend.member.is_eligible() != up) else { return };
+    backend.member.set_eligible(up);
+    for service in snapshot.services.iter().filter(|service| service.pool.name == backend.pool) {
+        service.scheduler.refresh(&service.pool.members);
+    }
+}
+
+#[cfg(test)]
+mod tests;

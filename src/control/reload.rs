@@ -42,6 +42,7 @@ impl Daemon {
     }
 
     fn change_to(&mut self, new: Config) -> Result<(), StartError> {
+        self.registry.check(&new)?;
         let retired = retire(&self.config, &new, self.retired.addresses());
         let before = self.targets();
         let after = targets::targets(&new, &retired);
@@ -50,7 +51,7 @@ impl Daemon {
             return Err(error);
         }
 
-        let mut snapshot = self.registry.snapshot(&new);
+        let mut snapshot = self.registry.snapshot(&new)?;
         snapshot.own_addresses.extend(&retired);
         self.datapath.snapshot.store(Arc::new(snapshot));
         self.config = new;

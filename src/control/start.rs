@@ -127,7 +127,7 @@ fn make_datapath(config: &Config, registry: &mut Registry) -> Result<Datapath, S
     for (port, interface) in (0u8..).map(PortId).zip(&config.interfaces) {
         next_hops.port(port).set_recompute(interface.checksum == Checksum::Recompute);
     }
-    let snapshot = ArcSwap::from_pointee(registry.snapshot(config));
+    let snapshot = ArcSwap::from_pointee(registry.snapshot(config)?);
     Ok(Datapath { conntrack, next_hops, snapshot, hooks: Hooks::default() })
 }
 

@@ -2,4 +2,4 @@
 
 mod settings;
 
-pub use settings::{BadStatus, Probe, Settings, Start, StatusSet};
+pub use settings::{BadStatus, Probe, Settings, Start, StatusSet, Target};

@@ -1,7 +1,21 @@
 //! How the backends of a pool are probed.
 
+use crate::service::BackendId;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// One backend that is probed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Who is meant in [`super::HealthEvent`].
+    pub backend: BackendId,
+    /// Where probes go; the port is not 0.
+    pub address: SocketAddr,
+    /// How; shared by the backends of a pool.
+    pub settings: Arc<Settings>,
+}
 
 /// The `health` of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -146,3 +146,18 @@ impl Scheduler for Maglev {
         self.table.store(Arc::new(build_table(self.size, members)));
     }
 }
+
+#[cfg(test)]
+impl Maglev {
+    /// The member of every place.
+    pub(super) fn places(&self) -> Vec<u16> {
+        self.table.load().to_vec()
+    }
+
+    /// Places by member.
+    pub(super) fn entries(&self, members: usize) -> Vec<u32> {
+        let mut entries = vec![0; members];
+        self.table.load().iter().for_each(|member| entries[usize::from(*member)] += 1);
+        entries
+    }
+}

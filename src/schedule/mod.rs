@@ -112,3 +112,6 @@ fn next_with_weight(members: &[Arc<Member>], from: usize) -> Option<usize> {
     let found = after.iter().position(|member| member.weight() > 0).map(|index| from + index);
     found.or_else(|| before.iter().position(|member| member.weight() > 0))
 }
+
+#[cfg(test)]
+mod tests;

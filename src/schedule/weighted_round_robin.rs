@@ -2,11 +2,13 @@
 
 use super::{Member, Request, Scheduler, next_with_weight};
 use arc_swap::ArcSwap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Smooth weighted round robin: the sequence that nginx makes (weights 5, 1, 1 give a a b a c a a), computed ahead when weights change,
-/// so that workers share nothing but one ticket counter.
+/// Smooth weighted round robin, after nginx: whoever has waited longest for its weight is next (weights 5, 1, 1 give a b a a a c a). Members of
+/// equal weight share their turns in order. The sequence is computed ahead when weights change, so that workers share nothing but one
+/// ticket counter.
 ///
 /// Any run of [`WeightedRoundRobin::length`] picks in a row has each member exactly its weight's share of times. The sequence is as long as
 /// the sum of the weights over their greatest common divisor, at most about 65,536; longer ones are scaled down to that, each weight to
@@ -20,7 +22,7 @@ pub struct WeightedRoundRobin {
 
 /// Longest sequence, if no member needs more to have one turn.
 const LONGEST: usize = 1 << 16;
-/// Steps of the inner loop that a refresh may take, about 20 ms: large pools get shorter sequences.
+/// Steps of the inner loop that a refresh may take, about 20 ms: pools of many different weights get shorter sequences.
 const MOST_STEPS: usize = 1 << 24;
 
 impl WeightedRoundRobin {
@@ -41,24 +43,40 @@ impl WeightedRoundRobin {
     }
 }
 
-/// Each step gives every member its weight as credit; the richest has the turn and pays for all. Ties go to the first.
+/// Members of equal share. They have the turns of all of them together, one after the other.
+#[derive(Debug, Default)]
+struct Group {
+    share: i64,
+    members: Vec<u16>,
+    credit: i64,
+    turns: usize,
+}
+
+fn group(shares: &[i64]) -> Vec<Group> {
+    let mut groups: BTreeMap<i64, Group> = BTreeMap::new();
+    for (index, share) in shares.iter().enumerate().filter(|(_, share)| **share > 0) {
+        let group = groups.entry(*share).or_default();
+        group.share += share;
+        group.members.push(index as u16);
+    }
+    groups.into_values().collect()
+}
+
+/// Each step gives every group its share as credit; the richest has the turn and pays for all. Ties go to the lighter members, which
+/// wait longer for their next one.
 fn smooth_sequence(members: &[Arc<Member>]) -> Vec<u16> {
     let weights: Vec<i64> = members.iter().map(|member| i64::from(member.weight())).collect();
     let shares = shorten(&weights);
     let length: i64 = shares.iter().sum();
-    let mut credits = vec![0i64; shares.len()];
+    let mut groups = group(&shares);
     let mut sequence = Vec::with_capacity(length as usize);
     for _ in 0..length {
-        let mut richest = None;
-        for (index, (credit, share)) in credits.iter_mut().zip(&shares).enumerate() {
-            *credit += share;
-            if *share > 0 && richest.is_none_or(|(_, most)| *credit > most) {
-                richest = Some((index, *credit));
-            }
-        }
-        if let Some((index, _)) = richest {
-            credits[index] -= length;
-            sequence.push(index as u16);
+        groups.iter_mut().for_each(|group| group.credit += group.share);
+        // `max_by_key` would prefer the last of equal ones.
+        if let Some(richest) = groups.iter_mut().rev().max_by_key(|group| group.credit) {
+            richest.credit -= length;
+            sequence.push(richest.members[richest.turns % richest.members.len()]);
+            richest.turns += 1;
         }
     }
     sequence
@@ -68,8 +86,8 @@ fn smooth_sequence(members: &[Arc<Member>]) -> Vec<u16> {
 fn shorten(weights: &[i64]) -> Vec<i64> {
     let divisor = weights.iter().fold(0, |divisor, weight| greatest_common_divisor(divisor, *weight)).max(1);
     let sum: i64 = weights.iter().sum::<i64>() / divisor;
-    let members = weights.len().max(1);
-    let longest = (MOST_STEPS / members).clamp(members, LONGEST) as i64;
+    let different = weights.iter().collect::<BTreeSet<_>>().len().max(1);
+    let longest = (MOST_STEPS / different).min(LONGEST) as i64;
     let scale = |weight: &i64| match *weight / divisor {
         0 => 0,
         share if sum <= longest => share,
