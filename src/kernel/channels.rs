@@ -84,6 +84,7 @@ impl Queues {
 // Commands of <linux/ethtool.h>.
 const GET_DRIVER: u32 = 0x03;
 const GET_RINGS: u32 = 0x10;
+const GET_FLAGS: u32 = 0x25;
 const GET_CHANNELS: u32 = 0x3c;
 const SET_CHANNELS: u32 = 0x3d;
 
@@ -123,6 +124,13 @@ struct RawRings {
     tx: u32,
 }
 
+/// `struct ethtool_value`
+#[repr(C)]
+struct RawValue {
+    command: u32,
+    value: u32,
+}
+
 /// `struct ethtool_drvinfo`
 #[repr(C)]
 struct RawDriver {
@@ -135,6 +143,8 @@ struct RawDriver {
 unsafe impl Request for RawChannels {}
 // SAFETY: as above.
 unsafe impl Request for RawRings {}
+// SAFETY: as above.
+unsafe impl Request for RawValue {}
 // SAFETY: as above; `rest` stands for version, firmware, bus, erom (32 bytes each), 12 reserved bytes and five numbers.
 unsafe impl Request for RawDriver {}
 
@@ -200,6 +210,15 @@ pub fn queues(interface: &str) -> Result<Queues, ChannelsError> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether the interface takes the 802.1Q tag off received frames before XDP sees them. weir then takes frames of a VLAN for untagged
+/// ones, so where VLANs are in use it must be turned off: `ethtool -K IF rxvlan off`; on veth, `txvlan off` on the peer.
+pub fn strips_vlan_tags(interface: &str) -> Result<bool, ChannelsError> {
+    const RX_VLAN: u32 = 1 << 8; // ETH_FLAG_RXVLAN
+    let mut raw = RawValue { command: GET_FLAGS, value: 0 };
+    ask(interface, "read its offloads", &mut raw)?;
+    Ok(raw.value & RX_VLAN != 0)
 }
 
 /// Must be called before XDP is attached. virtio_net turns on more RX queues at the attachment if not all channels are in use; AF_XDP

@@ -40,17 +40,14 @@ impl Mirror {
 
     /// Lists everything and makes `hops` that.
     pub fn load(&mut self, netlink: &mut Netlink, hops: &NextHops) -> Result<(), NetlinkError> {
-        let links: BTreeMap<_, _> = netlink.links()?.into_iter().map(|link| (link.index, link)).collect();
-        let neighbours = netlink.neighbours()?;
+        let (links, neighbours, routes) = (netlink.links()?, netlink.neighbours()?, netlink.routes()?);
         self.forget_neighbours(hops, |_| true);
-        self.links = links;
+        self.links = links.into_iter().map(|link| (link.index, link)).collect();
+        self.set_ports(hops);
         for neighbour in neighbours {
             self.learn_neighbour(neighbour, hops);
         }
-        for (name, port) in &self.served {
-            self.set_port(name, *port, hops);
-        }
-        self.load_routes(netlink, hops)?;
+        self.set_routes(routes, hops);
         Ok(())
     }
 
@@ -73,7 +70,7 @@ impl Mirror {
     pub fn settle(&mut self, netlink: &mut Netlink, hops: &NextHops) -> Result<bool, NetlinkError> {
         match self.unsettled {
             Unsettled::Nothing => return Ok(false),
-            Unsettled::Routes => self.load_routes(netlink, hops)?,
+            Unsettled::Routes => self.set_routes(netlink.routes()?, hops),
             Unsettled::Everything => self.load(netlink, hops)?,
         }
         Ok(true)
@@ -108,16 +105,15 @@ impl Mirror {
         Ok(())
     }
 
-    fn load_routes(&mut self, netlink: &mut Netlink, hops: &NextHops) -> Result<(), NetlinkError> {
-        self.routes = netlink.routes()?;
+    pub(super) fn set_routes(&mut self, routes: Vec<Route>, hops: &NextHops) {
+        self.routes = routes;
         let routes = self.routes.iter().map(|route| {
-            let place = route.output.and_then(|index| self.links.get(&index)).and_then(|link| self.place(link));
+            let place = route.output.and_then(|index| self.place_of(index));
             let (port, vlan) = place.map_or((None, 0), |(port, vlan)| (Some(port), vlan));
             datapath::Route { prefix: route.prefix, gateway: route.gateway, port, vlan, metric: route.metric }
         });
         hops.set_routes(Routes::new(routes.collect()));
         self.unsettled = Unsettled::Nothing;
-        Ok(())
     }
 
     /// The port of an interface, and the VLAN id that its frames carry there.
@@ -134,11 +130,14 @@ impl Mirror {
         self.place(self.links.get(&index)?)
     }
 
-    /// An interface that is down or missing has MTU 0.
-    fn set_port(&self, name: &str, port: PortId, hops: &NextHops) {
-        match self.links.values().find(|link| link.name == name) {
-            Some(link) => hops.port(port).set(link.mac, if link.up { link.mtu } else { 0 }),
-            None => hops.port(port).set(hops.port(port).mac(), 0),
+    /// A port whose interface is down or missing has MTU 0.
+    fn set_ports(&self, hops: &NextHops) {
+        for (name, port) in &self.served {
+            let state = hops.port(*port);
+            match self.links.values().find(|link| link.name == *name) {
+                Some(link) => state.set(link.mac, if link.up { link.mtu } else { 0 }),
+                None => state.set(state.mac(), 0),
+            }
         }
     }
 
@@ -151,18 +150,14 @@ impl Mirror {
         }
         // The kernel takes routes away with a link that goes down, and does not tell for IPv4.
         self.unsettled = self.unsettled.max(Unsettled::Routes);
-        for (name, port) in &self.served {
-            self.set_port(name, *port, hops);
-        }
+        self.set_ports(hops);
     }
 
     fn forget_link(&mut self, link: &Link, hops: &NextHops) {
         self.forget_neighbours(hops, |(index, _)| *index == link.index);
         self.links.remove(&link.index);
         self.unsettled = self.unsettled.max(Unsettled::Routes);
-        for (name, port) in &self.served {
-            self.set_port(name, *port, hops);
-        }
+        self.set_ports(hops);
     }
 
     fn learn_neighbour(&mut self, neighbour: Neighbour, hops: &NextHops) {

@@ -16,11 +16,13 @@ mod privileges;
 mod route;
 #[cfg(test)]
 pub(crate) mod namespace;
+#[cfg(test)]
+mod tests;
 
 pub use address::{Address, Owner};
 pub use affinity::{allowed_cpus, pin_thread};
 pub use announce::{AnnounceError, announce};
-pub use channels::{Channels, ChannelsError, Queues, Rings, channels, driver, queues, rings, use_all_channels};
+pub use channels::{Channels, ChannelsError, Queues, Rings, channels, driver, queues, rings, strips_vlan_tags, use_all_channels};
 pub use link::{Link, LinkError, attached_program, usable_link};
 pub use mirror::Mirror;
 pub use monitor::{Event, Monitor};

@@ -3,7 +3,7 @@
 use super::netlink::messages;
 use super::{Address, Link, Neighbour, NetlinkError};
 use netlink_packet_core::NetlinkPayload;
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use std::io;
@@ -89,6 +89,8 @@ fn event(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<Event> {
     use RouteNetlinkMessage::{DelAddress, DelLink, DelNeighbour, DelRoute, NewAddress, NewLink, NewNeighbour, NewRoute};
     let NetlinkPayload::InnerMessage(message) = payload else { return None };
     match message {
+        // A bridge tells of its members in the same words; a link that leaves a bridge is not gone.
+        NewLink(message) | DelLink(message) if message.header.interface_family == AddressFamily::Bridge => None,
         NewLink(message) => Some(Event::Link(Link::from_message(&message))),
         DelLink(message) => Some(Event::LinkGone(Link::from_message(&message))),
         NewAddress(message) => Address::from_message(&message).map(Event::Address),
