@@ -85,7 +85,10 @@ impl Netlink {
         self.send(request, flags)?;
         let mut whole = true;
         loop {
-            let (datagram, sender) = self.socket.recv_from_full()?;
+            let (datagram, sender) = match self.socket.recv_from_full() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue, // by a signal
+                received => received?,
+            };
             if sender.port_number() != 0 {
                 continue; // not from the kernel
             }

@@ -7,12 +7,15 @@ mod mirror;
 mod netlink;
 
 use super::namespace::Namespace;
-use super::{Event, Monitor, usable_link};
+use super::{Event, Monitor, Netlink, usable_link};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
+
+/// Far longer than anything here takes.
+const WAIT: Duration = Duration::from_secs(20);
 
 /// Two namespaces with a veth pair between them: 10.0.0.1 and fd00::1 on `wire` here, 10.0.0.2 and fd00::2 on `wire` in the peer.
 fn pair() -> Option<(Namespace, Namespace)> {
@@ -22,7 +25,20 @@ fn pair() -> Option<(Namespace, Namespace)> {
         namespace.ip(&format!("address add 10.0.0.{number}/24 dev wire"));
         namespace.ip(&format!("address add fd00::{number}/64 dev wire nodad"));
     }
+    for (namespace, own) in [(&here, "fd00::1/128"), (&peer, "fd00::2/128")] {
+        namespace.run(|| wait_for_route(own));
+    }
     Some((here, peer))
+}
+
+/// The kernel puts an IPv6 address into service a moment after it was added; its local route is there when that is done.
+fn wait_for_route(prefix: &str) {
+    let (prefix, mut netlink) = (prefix.parse().unwrap(), Netlink::open().unwrap());
+    let deadline = Instant::now() + WAIT;
+    while !netlink.routes().unwrap().iter().any(|route| route.prefix == prefix) {
+        assert!(Instant::now() < deadline, "no route to {prefix}");
+        std::thread::yield_now();
+    }
 }
 
 fn address(text: &str) -> IpAddr {
@@ -40,17 +56,22 @@ fn index() -> u32 {
 
 /// Waits, as the control thread does, until an event satisfies `wanted`; gives every event to `each`.
 fn wait_for(monitor: &mut Monitor, mut each: impl FnMut(&Event), wanted: impl Fn(&Event) -> bool) -> Event {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + WAIT;
+    let mut seen = Vec::new();
     let mut poll = Poll::new().unwrap();
     let fd = monitor.as_raw_fd();
     poll.registry().register(&mut SourceFd(&fd), Token(0), Interest::READABLE).unwrap();
     loop {
         let events = monitor.events().unwrap();
         events.iter().for_each(&mut each);
+        seen.extend(events.iter().cloned());
         if let Some(event) = events.into_iter().find(|event| wanted(event)) {
             return event;
         }
-        let left = deadline.checked_duration_since(Instant::now()).expect("the event did not come");
-        poll.poll(&mut Events::with_capacity(1), Some(left)).unwrap();
+        let left = deadline.checked_duration_since(Instant::now()).unwrap_or_else(|| panic!("not among {seen:#?}"));
+        match poll.poll(&mut Events::with_capacity(1), Some(left)) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            other => other.unwrap(),
+        }
     }
 }
