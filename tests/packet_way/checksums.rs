@@ -44,11 +44,10 @@ fn a_udp_checksum_that_becomes_zero_is_sent_as_all_ones() {
                 u16::from_be_bytes([frame[l4 + 6], frame[l4 + 7]])
             };
             // Two bytes of payload under which the checksum of the translated packet is all ones.
-            let zero = u16::MAX - 1;
             let probe = udp(snat, backend).carrying(&[0, 0]);
             let needed = checksum(&probe);
             let payload = needed.to_be_bytes();
-            assert_eq!(checksum(&udp(snat, backend).carrying(&payload)), 0xffff, "{zero:#x}");
+            assert_eq!(checksum(&udp(snat, backend).carrying(&payload)), 0xffff);
             world.goes_on(&udp(client, vip).carrying(&payload), snat, backend);
         }
     }
