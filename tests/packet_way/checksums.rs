@@ -85,3 +85,33 @@ fn checksums_hold_over_all_payloads() {
         }
     }
 }
+
+/// The checksum of UDP covers what its own length says, not what the IP packet has behind it.
+#[test]
+fn bytes_behind_a_datagram_are_not_summed() {
+    for family in FAMILIES {
+        for recompute in [false, true] {
+            let mut world = World::new(Setup { recompute, ..Default::default() });
+            let (client, vip, backend) = (family.client(), family.vip(), family.backend());
+            let snat = world.opens(&udp(client, vip), backend);
+            let frame = longer(world.arriving(world.front(), &udp(client, vip)).frame());
+            let (_, sent) = world.send(world.front(), &frame).sent.unwrap();
+            let expected = longer(udp(snat, backend).with_ttl(63).frame());
+            assert_eq!(sent[12..], expected[12..]);
+        }
+    }
+}
+
+/// The frame with five bytes more in its IP packet, which its transport knows nothing of.
+fn longer(mut frame: Vec<u8>) -> Vec<u8> {
+    frame.extend([9, 9, 9, 9, 9]);
+    if frame[14] >> 4 == 6 {
+        frame[19] += 5;
+        return frame;
+    }
+    frame[17] += 5;
+    let (mut header, _) = etherparse::Ipv4Header::from_slice(&frame[14..]).unwrap();
+    header.header_checksum = header.calc_header_checksum();
+    frame[14..34].copy_from_slice(&header.to_bytes());
+    frame
+}

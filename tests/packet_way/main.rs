@@ -21,4 +21,5 @@ mod packet;
 mod refusals;
 mod storm;
 mod vlans;
+mod workers;
 mod world;
