@@ -10,6 +10,7 @@ pub mod udp;
 mod entry;
 mod expire;
 mod family;
+mod floor;
 mod free_list;
 mod hash;
 mod index;
@@ -25,6 +26,7 @@ mod view;
 pub use entry::{Direction, Entry, Owner, State};
 pub use expire::Swept;
 pub use family::{Family, V4, V6};
+pub use floor::Floor;
 pub use free_list::Hoard;
 pub use hash::{BurstWords, HashKey};
 pub use table::{Confirmed, Found, Guess, Reserved, Table, Unconfirmed};
@@ -142,11 +144,6 @@ impl Conntrack {
     pub fn count(&self) -> usize {
         let closed = self.closed.load(Relaxed);
         self.opened.load(Relaxed).saturating_sub(closed) as usize
-    }
-
-    /// Bytes of the tables when every page of them is in use: IPv4 and IPv6.
-    pub fn bytes(&self) -> (usize, usize) {
-        (self.v4.bytes(), self.v6.bytes())
     }
 
     /// A worker tells how many connections it has confirmed, once a burst.

@@ -80,9 +80,9 @@ impl<F: Family> Table<F> {
     /// Most connections that a table can hold.
     pub const MAX_CONNECTIONS: usize = MAX_NUMBER - 1;
 
-    /// Bytes of entries and index when every page of them is in use.
-    pub fn bytes(&self) -> usize {
-        self.entries.bytes() + self.index.bytes()
+    /// Bytes of the index and of the entries when every page of them is in use.
+    pub fn bytes(&self) -> (usize, usize) {
+        (self.index.bytes(), self.entries.bytes())
     }
 
     /// The hash of a tuple, for the lookups below.
