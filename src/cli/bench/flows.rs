@@ -64,8 +64,8 @@ fn backend(number: u16) -> Arc<Backend> {
 fn next_hops() -> anyhow::Result<NextHops> {
     let next_hops = NextHops::default();
     let router: IpAddr = Ipv4Addr::new(192, 0, 2, 1).into();
-    let outside = Route { prefix: "0.0.0.0/0".parse()?, gateway: Some(router), port: OUTSIDE, vlan: 0, metric: 0 };
-    let inside = Route { prefix: "10.1.0.0/16".parse()?, gateway: None, port: INSIDE, vlan: 0, metric: 0 };
+    let outside = Route { prefix: "0.0.0.0/0".parse()?, gateway: Some(router), port: Some(OUTSIDE), vlan: 0, metric: 0 };
+    let inside = Route { prefix: "10.1.0.0/16".parse()?, gateway: None, port: Some(INSIDE), vlan: 0, metric: 0 };
     next_hops.set_routes(Routes::new(vec![outside, inside]));
     for port in [OUTSIDE, INSIDE] {
         next_hops.port(port).set([2, 0, 0, 0, 0, port.0], 1500);
