@@ -4,6 +4,7 @@
 //! printing of errors to [`main`]. Exit codes: 0 fine, 1 failed, 2 bad usage or config. Whoever reads our answer may stop reading:
 //! a broken pipe is success.
 
+mod bench;
 mod check;
 mod conn;
 mod daemon;
@@ -36,6 +37,7 @@ enum Command {
     Conn(conn::Conn),
     Drops(drops::Drops),
     Explain(explain::Explain),
+    Bench(bench::Bench),
 }
 
 /// How a subcommand ended that could do its work.
@@ -72,6 +74,7 @@ impl Command {
         match self {
             Self::Run(run) => return run.run(out),
             Self::Check(check) => return check.run(out),
+            Self::Bench(bench) => return bench.run(out),
             Self::Reload(reload) => reload.run(out)?,
             Self::Status(status) => status.run(out)?,
             Self::Conn(conn) => conn.run(out)?,

@@ -43,6 +43,12 @@ fn kind(flags: u8) -> Kind {
     }
 }
 
+/// Whether a segment is data or an ACK of an established connection: [`step`] would change nothing.
+#[inline(always)]
+pub fn is_steady(state: State, flags: u8) -> bool {
+    state.tcp() == Established && flags & (flag::SYN | flag::FIN | flag::RST | flag::ACK) == flag::ACK
+}
+
 /// Whether a segment of no known connection opens one: SYN alone (mid-stream pick-up is not done).
 pub fn opens(flags: u8) -> bool {
     kind(flags) == Kind::Syn

@@ -46,6 +46,28 @@ impl NextHop {
     }
 }
 
+/// A resolved neighbour in one word, as the packet path uses it: MAC in the upper 48 bits, port in 4, VLAN id in 12.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hop(u64);
+
+impl Hop {
+    #[inline(always)]
+    pub(super) fn port(self) -> PortId {
+        PortId((self.0 >> 12 & 0xf) as u8)
+    }
+
+    #[inline(always)]
+    pub(super) fn vlan(self) -> u16 {
+        (self.0 & 0xfff) as u16
+    }
+
+    /// The destination MAC address in the upper 48 bits, zeroes below.
+    #[inline(always)]
+    pub(super) fn mac(self) -> u64 {
+        self.0 & !0xffff
+    }
+}
+
 /// One route of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
@@ -103,6 +125,12 @@ impl PortState {
     pub fn mac(&self) -> [u8; 6] {
         let [_, _, mac @ ..] = self.mac.load(Ordering::Relaxed).to_be_bytes();
         mac
+    }
+
+    /// [`PortState::mac`] in the lower 48 bits.
+    #[inline(always)]
+    pub(super) fn mac_bits(&self) -> u64 {
+        self.mac.load(Ordering::Relaxed)
     }
 
     /// Largest IP packet in bytes; 0 while the interface is down.
@@ -176,6 +204,13 @@ impl NextHops {
     #[inline]
     pub fn get(&self, id: NextHopId) -> Option<NextHop> {
         NextHop::unpack(self.slots[usize::from(id.0)].load(Ordering::Relaxed))
+    }
+
+    /// As [`NextHops::get`], still in one word.
+    #[inline(always)]
+    pub(super) fn hop(&self, id: NextHopId) -> Option<Hop> {
+        let bits = self.slots.get(usize::from(id.0))?.load(Ordering::Relaxed);
+        (bits >> 16 != 0).then_some(Hop(bits))
     }
 
     /// Route and neighbour lookup for a first packet or after the epoch moved.

@@ -5,10 +5,14 @@
 //! 3. Packet by packet: PREROUTING, FORWARD, POSTROUTING.
 
 use super::burst::BURST;
-use super::hook::Hooks;
-use super::verdict::Verdict;
+use super::hook::{Hooks, priority};
+use super::next_hop::Hop;
+use super::verdict::{Verdict, Way};
 use super::{Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, forward, local_in, postrouting, prerouting};
-use crate::conntrack::{BURST_LANES, BurstWords, Conntrack, Guess, Hoard, Millis, Table, Tables, Tuple, V4, V6, Visit, Walker};
+use crate::conntrack::{
+    BURST_LANES, BurstWords, Conntrack, Direction, Found, Guess, Hoard, Millis, State, Table, Tables, TcpState, Tuple, V4, V6,
+    Visit, Walker,
+};
 use crate::nat::Manip;
 use crate::nat::icmp_limit::{self, IcmpLimit};
 use crate::packet::{Headers, Ip, Malformed, Payload, parse};
@@ -254,7 +258,7 @@ fn untracked(headers: &Headers) -> DropReason {
     }
 }
 
-/// Pass 3 for one packet.
+/// Pass 3 for one packet: of a known connection in a straight line, of a new one through [`open`].
 #[inline(always)]
 fn run_hooks<F: Tracked, const HOOKED: bool>(
     context: &mut Context<'_, HOOKED>,
@@ -262,10 +266,53 @@ fn run_hooks<F: Tracked, const HOOKED: bool>(
     frame: &mut Frame<'_>,
     headers: &Headers,
     lookup: &Lookup<F>,
-) -> Result<Fate, Verdict> {
-    let connection = prerouting::track(context, frame, headers, lookup)?;
-    let hop = forward::route(context, frame, headers, &connection)?;
-    postrouting::leave(context, visit, frame, headers, lookup, (connection, hop))
+) -> Way<Fate> {
+    prerouting::run_handlers(context, frame, headers, i32::MIN..priority::CONNTRACK, || None)?;
+    let Some(found) = prerouting::conntrack_in(context, headers, lookup)? else {
+        return open(context, visit, frame, headers, lookup);
+    };
+    let summary = || (found.direction, found.entry.state());
+    prerouting::run_handlers(context, frame, headers, priority::CONNTRACK..i32::MAX, || Some(summary()))?;
+    let hop = forward::route(context, &found)?;
+    forward::admit(context, frame, headers, hop, summary)?;
+    context.tally.established += 1;
+    depart(context, frame, headers, lookup, &found, hop)
+}
+
+/// The way of a first packet from conntrack_in on.
+#[inline(never)]
+fn open<F: Tracked, const HOOKED: bool>(
+    context: &mut Context<'_, HOOKED>,
+    visit: &mut Visit<'_>,
+    frame: &mut Frame<'_>,
+    headers: &Headers,
+    lookup: &Lookup<F>,
+) -> Way<Fate> {
+    let summary = || (Direction::Original, State::new(headers.protocol, TcpState::None));
+    prerouting::run_handlers(context, frame, headers, priority::CONNTRACK..priority::NAT_DST, || Some(summary()))?;
+    let opening = prerouting::dnat(context.snapshot, frame.bytes(), headers)?;
+    prerouting::run_handlers(context, frame, headers, priority::NAT_DST..i32::MAX, || Some(summary()))?;
+    let (id, hop) = forward::route_to(context, opening.target.ip())?;
+    forward::admit(context, frame, headers, hop, summary)?;
+    let entry = postrouting::confirm(context, visit, headers, lookup, &opening)?;
+    entry.set_hop(Direction::Original, context.epoch, id.0);
+    depart(context, frame, headers, lookup, &Found { entry, direction: Direction::Original }, hop)
+}
+
+/// The rest of POSTROUTING, once the connection is in the table.
+#[inline(always)]
+fn depart<F: Tracked, const HOOKED: bool>(
+    context: &Context<'_, HOOKED>,
+    frame: &mut Frame<'_>,
+    headers: &Headers,
+    lookup: &Lookup<F>,
+    found: &Found<'_, F>,
+    hop: Hop,
+) -> Way<Fate> {
+    postrouting::run_handlers(context, frame, headers, i32::MIN..priority::NAT_SRC, found)?;
+    let fate = postrouting::leave(context, frame, headers, lookup, found, hop);
+    postrouting::run_handlers(context, frame, headers, priority::NAT_SRC..i32::MAX, found)?;
+    Ok(fate)
 }
 
 /// Carries a verdict out that ended the packet's way.

@@ -13,7 +13,8 @@ pub trait Manip: Family {
     /// Source and destination address of a packet.
     fn read(bytes: &[u8], headers: &Headers) -> Self::Addresses;
 
-    /// Writes source and destination, and what covers them in the IP header. Returns the change of their sum.
+    /// Writes source and destination, takes one off the TTL or hop limit (which must be above 0), and updates what covers them in the
+    /// IP header. Returns the change of the addresses' sum.
     fn write(bytes: &mut [u8], headers: &Headers, old: Self::Addresses, new: Self::Addresses) -> u64;
 }
 
@@ -27,8 +28,10 @@ impl Manip for V4 {
     fn write(bytes: &mut [u8], headers: &Headers, old: u64, new: u64) -> u64 {
         let header = &mut bytes[headers.l3()..headers.l3() + ipv4::HEADER];
         let delta = checksum::replace64(old, new);
-        let sum = checksum::update(be16(header, ipv4::CHECKSUM), delta);
+        // TTL is the upper byte of its word: one less takes 0x0100 off the sum.
+        let sum = checksum::update(be16(header, ipv4::CHECKSUM), delta + u64::from(!0x0100u16));
         put16(header, ipv4::CHECKSUM, sum);
+        header[ipv4::TTL] -= 1;
         header[ipv4::ADDRESSES..].copy_from_slice(&new.to_be_bytes());
         delta
     }
@@ -42,8 +45,9 @@ impl Manip for V6 {
 
     #[inline(always)]
     fn write(bytes: &mut [u8], headers: &Headers, old: [u64; 4], new: [u64; 4]) -> u64 {
-        let at = headers.l3() + ipv6::ADDRESSES;
-        let addresses = &mut bytes[at..at + 32];
+        let header = &mut bytes[headers.l3()..headers.l3() + ipv6::HEADER];
+        header[ipv6::HOP_LIMIT] -= 1;
+        let addresses = &mut header[ipv6::ADDRESSES..];
         let mut delta = 0;
         for (word, (old, new)) in old.into_iter().zip(new).enumerate() {
             delta += checksum::replace64(old, new);
@@ -53,7 +57,7 @@ impl Manip for V6 {
     }
 }
 
-/// Turns a whole TCP or UDP packet with the tuple `from` into one with the tuple `to`.
+/// Turns a whole TCP or UDP packet with the tuple `from` into one with the tuple `to`, one hop further on. Its TTL must be above 0.
 #[inline(always)]
 pub fn manip_pkt<F: Manip>(bytes: &mut [u8], headers: &Headers, from: &Tuple<F>, to: &Tuple<F>) {
     let delta = F::write(bytes, headers, from.addresses, to.addresses) + checksum::replace32(from.ports, to.ports);
@@ -79,22 +83,6 @@ fn update_udp(datagram: &mut [u8], ip: Ip, delta: u64) {
 /// RFC 768: a computed checksum of 0 is sent as all ones.
 fn never_zero(checksum: u16) -> u16 {
     if checksum == 0 { 0xffff } else { checksum }
-}
-
-/// Takes one off the TTL or hop limit, which must be above 0.
-#[inline(always)]
-pub fn decrement_ttl(bytes: &mut [u8], headers: &Headers) {
-    match headers.ip {
-        Ip::V4 => {
-            let header = &mut bytes[headers.l3()..headers.l3() + ipv4::HEADER];
-            let old = be16(header, ipv4::TTL);
-            let new = old - 0x100;
-            let sum = checksum::update(be16(header, ipv4::CHECKSUM), u64::from(!old) + u64::from(new));
-            put16(header, ipv4::CHECKSUM, sum);
-            header[ipv4::TTL] -= 1;
-        }
-        Ip::V6 => bytes[headers.l3() + ipv6::HOP_LIMIT] -= 1,
-    }
 }
 
 /// Computes the checksum of a whole TCP or UDP packet anew: for frames that were received with a partial one.

@@ -6,5 +6,5 @@ pub mod icmp_limit;
 mod manip_pkt;
 mod unique_tuple;
 
-pub use manip_pkt::{Manip, decrement_ttl, manip_pkt, recompute_checksum};
+pub use manip_pkt::{Manip, manip_pkt, recompute_checksum};
 pub use unique_tuple::{Allocation, unique_tuple};

@@ -18,14 +18,14 @@ pub fn sum(bytes: &[u8]) -> u64 {
     sum + last.first().map_or(0, |byte| u64::from(*byte) << 8)
 }
 
-/// Folds a sum into 16 bits with end-around carry.
+/// Folds a sum into 16 bits with end-around carry: halves are added, and what carries out is added again.
 #[inline(always)]
 pub fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    ((sum >> 16) + (sum & 0xffff)) as u16
+    let (half, carry) = ((sum >> 32) as u32).overflowing_add(sum as u32);
+    // Two 32-bit numbers whose sum carries add up to at most 0xffff_fffe: one more fits.
+    let half = half + u32::from(carry);
+    let (quarter, carry) = ((half >> 16) as u16).overflowing_add(half as u16);
+    quarter + u16::from(carry)
 }
 
 /// What replacing the words of `old` by those of `new` adds to a sum: `~old + new` word by word (RFC 1624, equation 3).

@@ -42,12 +42,13 @@ pub fn parse(bytes: &[u8]) -> Result<Ethernet, Malformed> {
     Ok(Ethernet { ether_type: be16(bytes, 16), vlan: be16(bytes, 14) & VLAN_ID, length: HEADER + TAG })
 }
 
-/// Writes destination and source address.
+/// Writes destination and source address, each in the lower 48 bits of a word, the first byte the highest.
 ///
 /// # Panics
 /// When there are fewer than 12 bytes.
 #[inline(always)]
-pub fn set_addresses(bytes: &mut [u8], destination: [u8; 6], source: [u8; 6]) {
-    bytes[..6].copy_from_slice(&destination);
-    bytes[6..12].copy_from_slice(&source);
+pub fn set_addresses(bytes: &mut [u8], destination: u64, source: u64) {
+    let addresses = &mut bytes[..12];
+    addresses[..8].copy_from_slice(&(destination << 16 | source >> 32 & 0xffff).to_be_bytes());
+    addresses[8..].copy_from_slice(&(source as u32).to_be_bytes());
 }

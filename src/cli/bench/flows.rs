@@ -3,7 +3,7 @@
 use crate::conntrack::Conntrack;
 use crate::datapath::{Datapath, Hooks, NextHop, NextHops, PortId, Route, Routes};
 use crate::schedule::{Kind, Member, Settings, build};
-use crate::service::{Backend, BackendId, Pool, Protocol, Service, ServiceId, Services, SnatPool, Snapshot};
+use crate::service::{Backend, BackendId, Pool, Protocol, Service, ServiceId, Services, Snapshot, SnatPool};
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -43,7 +43,11 @@ pub(super) fn datapath(flows: usize) -> anyhow::Result<Datapath> {
         generation: 1,
         services: Services::new(vec![Arc::new(service)]),
         backends: backends.into_iter().map(Some).collect(),
-        snat: SnatPool { v4: (0..addresses).map(|at| Ipv4Addr::from_bits(0x0a02_0101 + at)).collect(), v6: vec![], ports: 1024..=65535 },
+        snat: SnatPool {
+            v4: (0..addresses).map(|at| Ipv4Addr::from_bits(0x0a02_0101 + at)).collect(),
+            v6: vec![],
+            ports: 1024..=65535,
+        },
         own_addresses: HashSet::new(),
         timeouts: Default::default(),
     };
@@ -72,7 +76,10 @@ fn next_hops() -> anyhow::Result<NextHops> {
     }
     next_hops.set_neighbour(router, NextHop { mac: [2, 0, 0, 0, 1, 1], port: OUTSIDE, vlan: 0 });
     for number in 1..=BACKENDS as u8 {
-        next_hops.set_neighbour(Ipv4Addr::new(10, 1, 0, number).into(), NextHop { mac: [2, 0, 0, 0, 2, number], port: INSIDE, vlan: 0 });
+        next_hops.set_neighbour(
+            Ipv4Addr::new(10, 1, 0, number).into(),
+            NextHop { mac: [2, 0, 0, 0, 2, number], port: INSIDE, vlan: 0 },
+        );
     }
     Ok(next_hops)
 }

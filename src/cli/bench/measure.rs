@@ -41,7 +41,10 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { flows, packet_ns, mpps, floor_ns, ratio, new_kcps, bytes_a_connection, packets, forwarded } = self;
         let share = 100.0 * *forwarded as f64 / *packets as f64;
-        write!(f, "{flows:>10} {packet_ns:>10.1} {mpps:>8.1} {floor_ns:>10.1} {ratio:>13.2} {new_kcps:>14.0} {bytes_a_connection:>11.1} {share:>9.3}%")
+        write!(
+            f,
+            "{flows:>10} {packet_ns:>10.1} {mpps:>8.1} {floor_ns:>10.1} {ratio:>13.2} {new_kcps:>14.0} {bytes_a_connection:>11.1} {share:>9.3}%"
+        )
     }
 }
 
