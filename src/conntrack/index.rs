@@ -115,13 +115,13 @@ impl Index {
 
     #[inline(always)]
     pub(super) fn prefetch(&self, hash: u64) {
-        prefetch(self.bucket(self.home(hash), 0));
+        prefetch(&self.buckets.items()[self.home(hash)]);
     }
 
     /// The first slot of the home bucket whose tag fits: almost always the right one, or none. Its entry is still to be compared.
     #[inline(always)]
     pub(super) fn guess(&self, hash: u64) -> Option<Handle> {
-        let bucket = self.bucket(self.home(hash), 0);
+        let bucket = &self.buckets.items()[self.home(hash)];
         let fits = bucket.tags_like(hash);
         // Slot 7 is the overflow count: never a hit, because the mask has only seven bits.
         let slot = bucket.slots.get(fits.trailing_zeros() as usize)?.load(Ordering::Acquire);

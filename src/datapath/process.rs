@@ -150,17 +150,7 @@ impl Datapath {
             let mut visit = lane.walker.enter();
             lane.scratch.look_ahead(&self.conntrack, burst);
             for (at, frame) in burst.iter_mut().enumerate() {
-                let verdict = match &lane.scratch.headers[at] {
-                    Ok(headers) => process_packet(
-                        &mut context,
-                        &mut visit,
-                        frame,
-                        headers,
-                        lane.scratch.hashes[at],
-                        lane.scratch.guesses[at],
-                    ),
-                    Err(malformed) => Err(Verdict::Drop((*malformed).into())),
-                };
+                let verdict = lane.scratch.process_packet(&mut context, &mut visit, frame, at);
                 frame.fate = verdict.unwrap_or_else(|verdict| end(&mut context, &mut visit, frame, verdict));
             }
             self.conntrack.opened(context.tally.opened);
@@ -216,6 +206,23 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// Pass 3 for the packet at index `at`.
+    #[inline(always)]
+    fn process_packet<const HOOKED: bool>(
+        &self,
+        context: &mut Context<'_, HOOKED>,
+        visit: &mut Visit<'_>,
+        frame: &mut Frame<'_>,
+        at: usize,
+    ) -> Way<Fate> {
+        match &self.headers[at] {
+            Ok(headers) => process_packet(context, visit, frame, headers, self.hashes[at], self.guesses[at]),
+            Err(malformed) => Err(Verdict::Drop((*malformed).into())),
+        }
+    }
+}
+
 #[inline(always)]
 fn has_ports(headers: &Headers) -> bool {
     matches!(headers.payload, Payload::Tcp(_) | Payload::Udp)
@@ -227,6 +234,7 @@ fn tuple<F: Manip>(bytes: &[u8], headers: &Headers) -> Tuple<F> {
     Tuple { addresses: F::read(bytes, headers), ports: headers.ports(bytes), protocol: headers.protocol }
 }
 
+/// The way of one packet, of which passes 1 and 2 have left headers, hash and guess.
 #[inline(always)]
 fn process_packet<const HOOKED: bool>(
     context: &mut Context<'_, HOOKED>,
@@ -235,7 +243,7 @@ fn process_packet<const HOOKED: bool>(
     headers: &Headers,
     hash: u64,
     guess: Guess,
-) -> Result<Fate, Verdict> {
+) -> Way<Fate> {
     if !has_ports(headers) {
         return Err(Verdict::Drop(untracked(headers)));
     }

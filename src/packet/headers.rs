@@ -1,6 +1,6 @@
 //! Where the headers of a frame are and what must be known of them before a connection is looked up.
 
-use super::{Malformed, be32, be64, ethernet, icmp, ipv4, ipv6, tcp, udp};
+use super::{Malformed, be16, be32, be64, ethernet, icmp, ipv4, ipv6, tcp, udp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Version of the IP header.
@@ -47,6 +47,43 @@ pub struct Headers {
 /// Parses the frame in `bytes` and checks every length in it.
 #[inline(always)]
 pub fn parse(bytes: &[u8]) -> Result<Headers, Malformed> {
+    plain(bytes).map_or_else(|| parse_any(bytes), Ok)
+}
+
+/// The shape that nearly all packets have: IPv4 without tag, options and fragments, TCP or UDP, nothing wrong with it. All offsets are
+/// known beforehand, so this costs a third of [`parse_any`]; whatever is different is left to that one, which also says what is wrong.
+#[inline(always)]
+fn plain(bytes: &[u8]) -> Option<Headers> {
+    const L3: usize = ethernet::HEADER;
+    const L4: usize = L3 + ipv4::HEADER;
+    let head = bytes.first_chunk::<{ L4 + tcp::HEADER }>()?;
+    let total = usize::from(be16(head, L3 + ipv4::TOTAL_LENGTH));
+    let is_plain = be16(head, 12) == ethernet::IPV4
+        && head[L3] == 0x45
+        && be16(head, L3 + ipv4::FRAGMENT) & (ipv4::MORE_FRAGMENTS | ipv4::FRAGMENT_OFFSET) == 0
+        && L3 + total <= bytes.len()
+        && bytes.len() <= usize::from(u16::MAX);
+    let sum = ipv4::sum_of_fixed_header(head[L3..L4].first_chunk()?);
+    ipv4::check_source(be64(head, L3 + ipv4::ADDRESSES)).ok()?;
+    tcp::check_ports(be32(head, L4)).ok()?;
+    let (protocol, payload) = match head[L3 + ipv4::PROTOCOL] {
+        6 => {
+            let header = usize::from(head[L4 + tcp::DATA_OFFSET] >> 4) * 4;
+            let flags = tcp::check_flags(head[L4 + tcp::FLAGS]).ok()?;
+            (6, (header >= tcp::HEADER && ipv4::HEADER + header <= total).then_some(Payload::Tcp(flags))?)
+        }
+        17 => {
+            let length = usize::from(be16(head, L4 + udp::LENGTH));
+            (17, (length >= udp::HEADER && ipv4::HEADER + length <= total).then_some(Payload::Udp)?)
+        }
+        _ => return None,
+    };
+    let headers = Headers { ip: Ip::V4, protocol, vlan: 0, l3: L3 as u16, l4: L4 as u16, end: (L3 + total) as u16, payload };
+    (is_plain && sum == 0xffff).then_some(headers)
+}
+
+#[inline(never)]
+fn parse_any(bytes: &[u8]) -> Result<Headers, Malformed> {
     let link = ethernet::parse(bytes)?;
     // A frame is at most 64 KiB less the headers of a UMEM frame: offsets fit 16 bits.
     let bytes = &bytes[..bytes.len().min(usize::from(u16::MAX))];

@@ -62,7 +62,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Ipv4, Malformed> {
 
 /// One's complement sum of a header without options, folded; 0xffff when the checksum in it is right (RFC 1071).
 #[inline(always)]
-fn sum_of_fixed_header(fixed: &[u8; HEADER]) -> u16 {
+pub(super) fn sum_of_fixed_header(fixed: &[u8; HEADER]) -> u16 {
     let words = u64::from(be32(fixed, 0))
         + u64::from(be32(fixed, 4))
         + u64::from(be32(fixed, 8))
@@ -73,7 +73,7 @@ fn sum_of_fixed_header(fixed: &[u8; HEADER]) -> u16 {
 
 /// A host on another machine has none of these as its address (RFC 1122, section 3.2.1.3; RFC 6890).
 #[inline(always)]
-fn check_source(addresses: u64) -> Result<(), Malformed> {
+pub(super) fn check_source(addresses: u64) -> Result<(), Malformed> {
     let source = (addresses >> 32) as u32;
     let destination = addresses as u32;
     let first = source >> 24;

@@ -23,7 +23,7 @@ pub use malformed::Malformed;
 /// When the bytes end before.
 #[inline(always)]
 pub fn be16(bytes: &[u8], offset: usize) -> u16 {
-    u16::from_be_bytes([bytes[offset], bytes[offset + 1]])
+    u16::from_be_bytes(*array(bytes, offset))
 }
 
 /// Four bytes at `offset`, the first the highest.
@@ -32,8 +32,7 @@ pub fn be16(bytes: &[u8], offset: usize) -> u16 {
 /// When the bytes end before.
 #[inline(always)]
 pub fn be32(bytes: &[u8], offset: usize) -> u32 {
-    let bytes = &bytes[offset..offset + 4];
-    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    u32::from_be_bytes(*array(bytes, offset))
 }
 
 /// Eight bytes at `offset`, the first the highest.
@@ -42,7 +41,16 @@ pub fn be32(bytes: &[u8], offset: usize) -> u32 {
 /// When the bytes end before.
 #[inline(always)]
 pub fn be64(bytes: &[u8], offset: usize) -> u64 {
-    u64::from(be32(bytes, offset)) << 32 | u64::from(be32(bytes, offset + 4))
+    u64::from_be_bytes(*array(bytes, offset))
+}
+
+/// `N` bytes at `offset` as one value: one comparison, one load.
+#[inline(always)]
+fn array<const N: usize>(bytes: &[u8], offset: usize) -> &[u8; N] {
+    match bytes[offset..].first_chunk() {
+        Some(array) => array,
+        None => panic!("{} bytes do not reach from {offset} over {N}", bytes.len()),
+    }
 }
 
 #[cfg(test)]

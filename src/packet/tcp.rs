@@ -53,11 +53,10 @@ pub(super) fn check_ports(ports: u32) -> Result<(), Malformed> {
 
 /// PSH, URG, ECE and CWR go with everything; of the rest, these are what TCP sends: SYN, SYN ACK, RST, RST ACK, FIN ACK, ACK.
 #[inline(always)]
-fn check_flags(flags: u8) -> Result<u8, Malformed> {
+pub(super) fn check_flags(flags: u8) -> Result<u8, Malformed> {
     use flag::{ACK, FIN, RST, SYN};
-    match flags & (FIN | SYN | RST | ACK) {
-        ACK | SYN | RST => Ok(flags),
-        of if of == SYN | ACK || of == RST | ACK || of == FIN | ACK => Ok(flags),
-        _ => Err(Malformed::TcpFlags),
-    }
+    /// A bit for each combination that is sent.
+    const SENT: u32 = 1 << SYN | 1 << (SYN | ACK) | 1 << RST | 1 << (RST | ACK) | 1 << (FIN | ACK) | 1 << ACK;
+    let combination = flags & (FIN | SYN | RST | ACK);
+    if SENT >> combination & 1 != 0 { Ok(flags) } else { Err(Malformed::TcpFlags) }
 }
