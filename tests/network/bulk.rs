@@ -1,6 +1,7 @@
 //! Aim: much data in both directions arrives whole: iperf3 over TCP and UDP, and a file of 100 MB byte by byte.
 
 use crate::support::{Family, Iperf, Lab, Layout, curl, run};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::SocketAddr;

@@ -71,7 +71,7 @@ fn has_address(lab: &Lab, address: IpAddr) -> bool {
     lab.node.run("ip -o address").contains(&format!(" {address}/"))
 }
 
-/// Without what counts down by itself.
+/// Without what changes by itself.
 fn lines(addresses: &str) -> Vec<String> {
     let mut lines: Vec<String> =
         addresses.lines().map(|line| line.split(" valid_lft").next().unwrap_or(line).trim().to_owned()).collect();

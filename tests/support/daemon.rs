@@ -19,6 +19,8 @@ pub struct Daemon {
     pub config: PathBuf,
     socket: PathBuf,
     process: Background,
+    /// What it may tell its service manager, to the end.
+    _notify: Option<UnixDatagram>,
 }
 
 impl Daemon {
@@ -38,6 +40,7 @@ impl Daemon {
             let length = ready.recv(&mut message).ok()?;
             String::from_utf8_lossy(&message[..length]).lines().any(|line| line == "READY=1").then_some(())
         });
+        daemon._notify = Some(ready);
         daemon
     }
 
@@ -52,7 +55,7 @@ impl Daemon {
             command.env("NOTIFY_SOCKET", notify);
         }
         let process = Background::start(command, &directory.join("weir.log"));
-        Self { config: file, socket, process }
+        Self { config: file, socket, process, _notify: None }
     }
 
     /// Everything it logged, also under an earlier process of the same test.

@@ -11,9 +11,9 @@ use std::time::Duration;
 pub enum Mapping {
     /// All to this one.
     All(u32),
-    /// By the last bit of the source port.
+    /// By a bit of the source port.
     SourcePort,
-    /// By the last bit of the destination port.
+    /// By a bit of the destination port.
     DestinationPort,
 }
 

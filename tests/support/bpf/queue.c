@@ -1,5 +1,5 @@
-// Puts packets on a queue of the other side of a veth: all on QUEUE, or by the last bit of the 16 bits at PORT of the
-// transport header (0: source port, 2: destination port).
+// Puts packets on a queue of the other side of a veth: all on QUEUE, or by one bit of the port at PORT of the transport
+// header (0: source port, 2: destination port). Not the last bit: Linux gives even ports to those who connect.
 
 #include <linux/bpf.h>
 
@@ -14,7 +14,7 @@ __attribute__((section("queue"), used)) int map_queue(struct __sk_buff *skb)
     unsigned transport = skb->protocol == __builtin_bswap16(0x86dd) ? 14 + 40 : 14 + 20;
     unsigned char port[2] = { 0, 0 };
     load_bytes(skb, transport + PORT, port, sizeof(port));
-    unsigned queue = port[1] & 1;
+    unsigned queue = port[1] >> 1 & 1;
 #endif
     // The kernel takes 0 as "not set": queue n is n + 1.
     skb->queue_mapping = queue + 1;
