@@ -41,12 +41,13 @@ fn iperf3_both_ways(lab: &mut Lab) {
         for direction in ["", "--reverse"] {
             let tcp = iperf.measure(&lab.client, family.vip(), &format!("--time 2 {direction}"));
             assert!(tcp.bytes > 10_000_000, "TCP over {family:?} {direction}: only {tcp:?} in 2 s");
-            // 20 Mbit/s for 2 s: below what any path here carries, so what is lost was lost for no reason.
             let udp =
                 iperf.measure(&lab.client, family.vip(), &format!("--udp --bitrate 20M --length 1200 --time 2 {direction}"));
-            assert!(udp.bytes > 4_000_000 && udp.lost_percent < 0.5, "UDP over {family:?} {direction}: {udp:?}");
+            assert!(udp.bytes > 4_000_000 && udp.lost_percent < 10.0, "UDP over {family:?} {direction}: {udp:?}");
         }
     }
+    // A veth holds 256 packets: while the machine does something else, the kernel may lose some of iperf3's. weir may not.
+    assert_eq!(lab.weir().drops(), BTreeMap::new(), "drops of weir");
 }
 
 fn transfer_file(lab: &mut Lab, family: Family) {

@@ -73,8 +73,8 @@ fn has_address(lab: &Lab, address: IpAddr) -> bool {
 
 /// Without what changes by itself.
 fn lines(addresses: &str) -> Vec<String> {
-    let mut lines: Vec<String> =
-        addresses.lines().map(|line| line.split(" valid_lft").next().unwrap_or(line).trim().to_owned()).collect();
+    let shown = |line: &str| line.split(" valid_lft").next().unwrap_or(line).replace(" tentative", "");
+    let mut lines: Vec<String> = addresses.lines().map(shown).collect();
     lines.sort();
     lines
 }
