@@ -37,10 +37,12 @@ const NET_ADMIN: u32 = 12;
 const NET_RAW: u32 = 13;
 const IPC_LOCK: u32 = 14;
 const SYS_ADMIN: u32 = 21;
+const PERFMON: u32 = 38;
 const BPF: u32 = 39;
 
 /// Checks what the daemon needs: addresses, rings and XDP (CAP_NET_ADMIN), AF_XDP and announcements (CAP_NET_RAW), maps and programs
-/// (CAP_BPF), and `locked_memory` bytes for the frames (CAP_IPC_LOCK, or the limit).
+/// (CAP_BPF, and CAP_PERFMON: without it the verifier allows no variable offset into a packet), and `locked_memory` bytes for the frames
+/// (CAP_IPC_LOCK, or the limit).
 pub fn check_privileges(locked_memory: u64) -> Result<(), Lacking> {
     let status = fs::read_to_string("/proc/thread-self/status").map_err(|error| Lacking::Unknown(error.to_string()))?;
     let held = effective(&status).ok_or_else(|| Lacking::Unknown("/proc/thread-self/status has no CapEff line".to_owned()))?;
@@ -59,7 +61,9 @@ fn check(held: u64, limit: u64, locked_memory: u64) -> Result<(), Lacking> {
     let needed = [
         ("CAP_NET_ADMIN", has(NET_ADMIN)),
         ("CAP_NET_RAW", has(NET_RAW)),
-        ("CAP_BPF", has(BPF) || has(SYS_ADMIN)), // CAP_BPF was split off in Linux 5.8
+        // Both were split off in Linux 5.8.
+        ("CAP_BPF", has(BPF) || has(SYS_ADMIN)),
+        ("CAP_PERFMON", has(PERFMON) || has(SYS_ADMIN)),
     ];
     let missing: Vec<_> = needed.into_iter().filter(|(_, held)| !held).map(|(name, _)| name).collect();
     if !missing.is_empty() {
@@ -94,7 +98,7 @@ pub fn check_af_xdp() -> Result<(), Lacking> {
 mod tests {
     use super::*;
 
-    const ALL: u64 = 1 << NET_ADMIN | 1 << NET_RAW | 1 << BPF;
+    const ALL: u64 = 1 << NET_ADMIN | 1 << NET_RAW | 1 << PERFMON | 1 << BPF;
 
     #[test]
     fn capabilities_are_read_from_the_kernel_s_text() {
@@ -105,13 +109,13 @@ mod tests {
     #[test]
     fn each_missing_capability_is_named() {
         assert_eq!(check(ALL, 0, 0), Ok(()));
-        assert_eq!(check(ALL & !(1 << BPF) | 1 << SYS_ADMIN, 0, 0), Ok(()));
+        assert_eq!(check(ALL & !(1 << BPF | 1 << PERFMON) | 1 << SYS_ADMIN, 0, 0), Ok(()));
         let error = check(ALL & !(1 << NET_RAW), 0, 0).unwrap_err();
         assert_eq!(
             error.to_string(),
             "no privilege: CAP_NET_RAW is missing; run as root or grant it: setcap, or AmbientCapabilities= in a systemd unit"
         );
-        assert_eq!(check(0, 0, 0), Err(Lacking::Capabilities(vec!["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF"])));
+        assert_eq!(check(0, 0, 0), Err(Lacking::Capabilities(vec!["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON"])));
     }
 
     #[test]

@@ -22,7 +22,9 @@ pub enum XdpError {
         program: Option<u32>,
     },
     /// The process may not do this.
-    #[error("no privilege to {action}: CAP_BPF and CAP_NET_ADMIN (or CAP_SYS_ADMIN) are needed; run as root or grant them")]
+    #[error(
+        "no privilege to {action}: CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN for the last two) are needed; run as root or grant them"
+    )]
     NoPrivilege {
         /// What was refused.
         action: &'static str,
