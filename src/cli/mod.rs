@@ -12,6 +12,7 @@ mod drops;
 mod explain;
 mod flow;
 mod reload;
+mod replay;
 mod run;
 mod status;
 mod table;
@@ -37,6 +38,7 @@ enum Command {
     Conn(conn::Conn),
     Drops(drops::Drops),
     Explain(explain::Explain),
+    Replay(replay::Replay),
     Bench(bench::Bench),
 }
 
@@ -73,6 +75,7 @@ impl Command {
     fn run(&self, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         match self {
             Self::Run(run) => return run.run(out),
+            Self::Replay(replay) => return replay.run(out),
             Self::Check(check) => return check.run(out),
             Self::Bench(bench) => return bench.run(out),
             Self::Reload(reload) => reload.run(out)?,

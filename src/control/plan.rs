@@ -97,3 +97,109 @@ fn plan_snat(old: &Config, new: &Config, steps: &mut Vec<String>) {
         steps.push(format!("snat: ports {from}-{to} for new connections"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    const BEFORE: &str = r#"
+        [[interface]]
+        name = "eth0"
+        [snat]
+        addresses = ["10.0.0.200", "10.0.0.201"]
+        [[service]]
+        name = "web"
+        vip = "10.0.0.100:80"
+        protocol = "tcp"
+        scheduler = "maglev"
+        pool = "web"
+        [[pool]]
+        name = "web"
+        backends = [{ address = "10.1.0.1:80", weight = 2 }, { address = "10.1.0.2:80" }]
+    "#;
+
+    fn config(text: &str) -> Config {
+        Config::parse(Path::new("weir.toml"), text).unwrap()
+    }
+
+    /// The plan of a reload that replaces these pieces of the text.
+    fn plan_of(changes: &[(&str, &str)]) -> Vec<String> {
+        let mut text = BEFORE.to_owned();
+        for (from, to) in changes {
+            assert!(text.contains(from), "{from}");
+            text = text.replacen(from, to, 1);
+        }
+        plan(&config(BEFORE), &config(&text))
+    }
+
+    #[test]
+    fn what_means_the_same_changes_nothing() {
+        assert_eq!(plan_of(&[]), [""; 0]);
+        assert_eq!(
+            plan_of(&[("{ address = \"10.1.0.2:80\" }", "{ address = \"10.1.0.2:80\", weight = 1 } # the same")]),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn backends_come_go_and_change_weight() {
+        let plan = plan_of(&[("weight = 2 }, { address = \"10.1.0.2:80\" }", "weight = 5 }, { address = \"10.1.0.3:80\" }")]);
+        assert_eq!(
+            plan,
+            [
+                "pool web: backend 10.1.0.1:80 weight 5, before 2",
+                "pool web: backend 10.1.0.3:80 added, weight 1",
+                "pool web: backend 10.1.0.2:80 removed, its connections go on until they end",
+            ]
+        );
+    }
+
+    #[test]
+    fn services_move_and_change_their_scheduler() {
+        let plan = plan_of(&[("10.0.0.100:80", "10.0.0.100:81"), ("maglev", "round_robin")]);
+        assert_eq!(
+            plan,
+            [
+                "service web: moves from 10.0.0.100 port 80 tcp to 10.0.0.100 port 81 tcp, 10.0.0.100 port 80 tcp is not served any more",
+                "service web: scheduler round_robin, before maglev",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_service_may_be_renamed_with_its_pool() {
+        let text = BEFORE.replace("\"web\"", "\"shop\"");
+        assert_eq!(
+            plan(&config(BEFORE), &config(&text)),
+            [
+                "service shop: added at 10.0.0.100 port 80 tcp, pool shop",
+                "service web: removed, 10.0.0.100 port 80 tcp is not served any more",
+                "pool shop: added with 2 backends",
+                "pool web: removed, its connections go on until they end",
+            ]
+        );
+    }
+
+    #[test]
+    fn snat_and_timeouts() {
+        let plan = plan_of(&[("\"10.0.0.201\"]", "\"10.0.0.202\"]\nports = \"2000-3000\"\n[timeouts]\nudp = \"5s\"\n")]);
+        assert_eq!(
+            plan,
+            [
+                "snat: address 10.0.0.202 added",
+                "snat: address 10.0.0.201 takes no new connections and is removed once its last one ended",
+                "snat: ports 2000-3000 for new connections",
+                "timeouts: changed, for all connections from now on",
+            ]
+        );
+    }
+
+    #[test]
+    fn health_checks_come_and_go() {
+        let checked = BEFORE.replace("name = \"web\"\n        backends", "name = \"web\"\nhealth = { type = \"tcp\" }\nbackends");
+        assert_eq!(plan(&config(BEFORE), &config(&checked)), ["pool web: health check changed"]);
+        let removed = "pool web: health check removed, every backend counts as up";
+        assert_eq!(plan(&config(&checked), &config(BEFORE)), [removed]);
+    }
+}

@@ -9,6 +9,7 @@ use crate::health::{Start, Target};
 use crate::schedule::{self, Member};
 use crate::service::{Backend, BackendId, Pool, Service, ServiceId, Services, Snapshot};
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -25,6 +26,8 @@ pub struct Registry {
     /// Ids below it are taken.
     lowest_free: usize,
     generation: u64,
+    /// Where each backend's search for SNAT ports begins; `None`: at the first one.
+    scatter: Option<RandomState>,
 }
 
 /// No id is left.
@@ -47,6 +50,12 @@ pub enum OutOfIds {
 type Key<'a> = (&'a str, SocketAddr);
 
 impl Registry {
+    /// An empty one, with which the search for SNAT ports begins somewhere else for every backend and after every start. Otherwise a
+    /// restart would begin with the ports that were used last, which backends still hold in TIME_WAIT.
+    pub fn scattered() -> Self {
+        Self { scatter: Some(RandomState::new()), ..Self::default() }
+    }
+
     /// Whether [`Registry::snapshot`] would have an id for everything in `config`. Changes nothing.
     ///
     /// # Errors
@@ -155,6 +164,9 @@ impl Registry {
             self.lowest_free += 1;
         }
         let backend = Arc::new(Backend::new(BackendId(self.lowest_free as u16), pool, Arc::new(member)));
+        if let Some(scatter) = &self.scatter {
+            backend.begin_ports_at(scatter.hash_one((pool, backend.address())) as u32);
+        }
         if self.lowest_free == self.backends.len() {
             self.backends.push(None);
         }

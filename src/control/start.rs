@@ -45,7 +45,7 @@ pub(super) fn start(path: &Path, config: Config, waker: Arc<Waker>) -> Result<(D
     let mut interfaces = open_interfaces(&config)?;
     kernel::check_privileges(locked_memory(&config, workers::count(&interfaces)))?;
 
-    let mut registry = Registry::default();
+    let mut registry = Registry::scattered();
     let datapath = Arc::new(make_datapath(&config, &mut registry)?);
     // The monitor first: what changes while everything is listed comes as an event afterwards.
     let monitor = Monitor::open()?;

@@ -51,6 +51,11 @@ impl Backend {
 
     // Relaxed, all of them: numbers that publish nothing.
 
+    /// The next search for a free SNAT port begins with this candidate.
+    pub fn begin_ports_at(&self, candidate: u32) {
+        self.port_cursor.store(candidate, Relaxed);
+    }
+
     /// Where the search for a free SNAT port begins: one further for every caller.
     pub fn next_port_candidate(&self) -> u32 {
         self.port_cursor.fetch_add(1, Relaxed)
