@@ -6,7 +6,7 @@ use crate::config::{self, Config};
 use crate::datapath::{Datapath, PortId};
 use crate::io::xsk::{self, Binding, BusyPoll, Got, SocketStatistics, XskError, XskPorts};
 use crate::kernel;
-use crate::worker::{self, Balancer, Resolver, Shared, Worker, WorkerSettings};
+use crate::worker::{self, Balancer, Resolver, Shared, WhenIdle, Worker, WorkerSettings};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -86,7 +86,8 @@ fn start_one(
     let lane = datapath.lane(Arc::clone(&shared.counters)).ok_or(StartError::TooManyWorkers)?;
     let pipeline = Balancer::new(Arc::clone(datapath), lane);
     let (settings, counters) = (settings(&config.worker), Arc::clone(&shared.counters));
-    let told = WorkerSettings { id, core: Some(cpu), resolver: Arc::clone(resolver), shared };
+    let when_idle = when_idle(config.worker.idle);
+    let told = WorkerSettings { id, core: Some(cpu), when_idle, resolver: Arc::clone(resolver), shared };
     let (worker, sockets) = Worker::start(told, pipeline, move || {
         let ports = XskPorts::open(&bindings, &settings, counters)?;
         let sockets = ports.sockets()?;
@@ -122,6 +123,13 @@ fn mode(mode: config::Mode) -> xsk::Mode {
         config::Mode::ZeroCopy => xsk::Mode::ZeroCopy,
         config::Mode::Copy => xsk::Mode::Copy,
         config::Mode::Generic => xsk::Mode::Generic,
+    }
+}
+
+fn when_idle(idle: config::Idle) -> WhenIdle {
+    match idle {
+        config::Idle::Sleep => WhenIdle::Sleep,
+        config::Idle::Spin => WhenIdle::Spin,
     }
 }
 

@@ -21,16 +21,32 @@ pub enum Next {
     Sleep(Duration),
 }
 
+/// What an idle worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenIdle {
+    /// Sleeps in `poll(2)` until a frame arrives.
+    #[default]
+    Sleep,
+    /// Looks again at once, and never leaves its core.
+    Spin,
+}
+
 /// Counts empty rounds.
 #[derive(Debug, Clone, Default)]
 pub struct Idle {
+    when_idle: WhenIdle,
     empty: u32,
 }
 
 impl Idle {
+    /// At first busy.
+    pub fn new(when_idle: WhenIdle) -> Self {
+        Self { when_idle, empty: 0 }
+    }
+
     /// After a round that took `frames` frames; `unfinished` when something is under way that no arriving frame will signal.
     pub fn after(&mut self, frames: usize, unfinished: bool) -> Next {
-        if frames > 0 {
+        if frames > 0 || self.when_idle == WhenIdle::Spin {
             self.empty = 0;
             return Next::Again;
         }
@@ -56,5 +72,11 @@ mod tests {
         assert_eq!(idle.after(0, true), Next::Sleep(DOZE));
         assert_eq!(idle.after(3, false), Next::Again);
         assert_eq!(idle.after(0, false), Next::Again);
+    }
+
+    #[test]
+    fn a_spinning_worker_never_sleeps() {
+        let mut idle = Idle::new(WhenIdle::Spin);
+        assert!((0..2 * SPIN).all(|_| idle.after(0, true) == Next::Again));
     }
 }

@@ -11,7 +11,7 @@ mod thread;
 
 pub use burst_times::BurstTimes;
 pub use clock::Monotonic;
-pub use idle::{Idle, Next};
+pub use idle::{Idle, Next, WhenIdle};
 pub use pipeline::{Balancer, Pipeline};
 pub use resolver::{Resolver, Unresolved};
 pub use rounds::{Rounds, Shared};

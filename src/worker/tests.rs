@@ -285,7 +285,7 @@ fn start(frames: &[&[u8]]) -> (Worker, Arc<Shared>, Arc<AtomicUsize>) {
     frames.iter().for_each(|frame| assert!(ports.push(A, frame)));
     let wakes = Arc::new(AtomicUsize::new(0));
     let resolver = counting_resolver(&wakes);
-    let settings = WorkerSettings { id: 0, core: Some(0), resolver, shared: Arc::clone(&shared) };
+    let settings = WorkerSettings { id: 0, core: Some(0), when_idle: WhenIdle::Sleep, resolver, shared: Arc::clone(&shared) };
     let (worker, told) = Worker::start(settings, Script::default(), move || Ok::<_, StartError<()>>((ports, "open"))).unwrap();
     assert_eq!(told, "open");
     (worker, shared, wakes)
@@ -319,7 +319,7 @@ fn a_worker_that_panics_is_noticed() {
 #[test]
 fn a_worker_without_ports_does_not_start() {
     let resolver = Arc::new(Resolver::new(|| {}));
-    let settings = WorkerSettings { id: 3, core: None, resolver, shared: Arc::default() };
+    let settings = WorkerSettings { id: 3, core: None, when_idle: WhenIdle::Sleep, resolver, shared: Arc::default() };
     let refused = Worker::start(settings.clone(), Script::default(), || Err::<(MemoryPorts, ()), _>("queue 3 is taken"));
     assert!(matches!(refused, Err(StartError::Ports("queue 3 is taken"))));
     let settings = WorkerSettings { core: Some(100_000), ..settings };

@@ -1,7 +1,8 @@
 //! A worker as a thread: started on its core, stopped, noticed when it ends.
 
-use super::{Idle, Monotonic, Next, Pipeline, Resolver, Rounds, Shared};
+use super::{Idle, Monotonic, Next, Pipeline, Resolver, Rounds, Shared, WhenIdle};
 use crate::io::Ports;
+use crate::kernel::pin_thread;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -16,6 +17,8 @@ pub struct WorkerSettings {
     pub id: usize,
     /// The core to stay on; `None` leaves that to the kernel.
     pub core: Option<usize>,
+    /// What it does while nothing comes in.
+    pub when_idle: WhenIdle,
     /// Where it asks for neighbours, and what wakes the control thread when it ends.
     pub resolver: Arc<Resolver>,
     /// Where it counts.
@@ -77,7 +80,8 @@ impl Worker {
                 Ok((ports, told)) => {
                     // The starter waits for this; if it is gone there is nobody to work for.
                     if report.send(Ok(told)).is_ok() {
-                        run(Rounds::new(ports, pipeline, settings.resolver, settings.shared), &stopping);
+                        let rounds = Rounds::new(ports, pipeline, settings.resolver, settings.shared);
+                        run(rounds, Idle::new(settings.when_idle), &stopping);
                     }
                 }
                 Err(error) => drop(report.send(Err(StartError::Ports(error)))),
@@ -143,17 +147,10 @@ impl Drop for WakeAtEnd {
 }
 
 fn pin(core: Option<usize>) -> io::Result<()> {
-    let Some(core) = core else { return Ok(()) };
-    let mut cores = rustix::thread::CpuSet::new();
-    if core >= rustix::thread::CpuSet::MAX_CPU {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
-    cores.set(core);
-    Ok(rustix::thread::sched_setaffinity(None, &cores)?)
+    core.map_or(Ok(()), pin_thread)
 }
 
-fn run<P: Ports, D: Pipeline>(mut rounds: Rounds<P, D>, stop: &AtomicBool) {
-    let mut idle = Idle::default();
+fn run<P: Ports, D: Pipeline>(mut rounds: Rounds<P, D>, mut idle: Idle, stop: &AtomicBool) {
     while !stop.load(Relaxed) {
         let frames = rounds.round(&Monotonic::now);
         match idle.after(frames, rounds.unfinished()) {
