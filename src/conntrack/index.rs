@@ -198,6 +198,13 @@ impl Index {
         false
     }
 
+    /// Whether no slot is taken and nothing is counted.
+    #[cfg(test)]
+    pub(super) fn is_clean(&self) -> bool {
+        let empty = |word: &AtomicU64| word.load(Ordering::SeqCst) == 0;
+        self.buckets.items().iter().all(|bucket| bucket.slots.iter().all(empty) && empty(&bucket.overflow))
+    }
+
     /// Takes the first empty slot of the chain and counts it in every full bucket before it.
     fn take_slot(&self, home: usize, tentative: u64) -> Option<Position> {
         for distance in 0..MAX_CHAIN {

@@ -243,3 +243,6 @@ fn delete_in<F: Family>(table: &Table<F>, protocol: u8, source: SocketAddr, dest
 pub fn timeout_of(state: State, timeouts: &Timeouts) -> u32 {
     if state.protocol() == TCP { tcp::timeout(state.tcp(), timeouts) } else { udp::timeout(state, timeouts) }
 }
+
+#[cfg(test)]
+mod tests;
