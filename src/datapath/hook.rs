@@ -1,7 +1,8 @@
 //! The five hooks, and handlers that a user of the library registers at them.
 //!
 //! The built-in handlers are called directly, at netfilter's priorities; a registered one runs before the built-in ones of a higher
-//! priority and after those of a lower or equal one.
+//! priority and after those of a lower or equal one. Only at POSTROUTING all of them run before the built-in ones, in their order: the
+//! packet is rewritten last, when nobody can refuse it any more.
 
 use super::{PortId, Verdict};
 use crate::conntrack::{Direction, State};

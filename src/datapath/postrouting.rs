@@ -8,10 +8,9 @@ use super::prerouting::Opening;
 use super::process::{Context, Lookup, Tracked};
 use super::verdict::{Verdict, Way};
 use super::{DropReason, Fate, Frame};
-use crate::conntrack::{Confirmed, Entry, Found, Owner, TcpState, Visit};
+use crate::conntrack::{Confirmed, Direction, Entry, Found, Owner, State, TcpState, Visit};
 use crate::nat::{Allocation, manip_pkt, recompute_checksum, unique_tuple};
 use crate::packet::{Headers, Payload};
-use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Opens a connection, takes a SNAT port for it, and puts it into the table.
@@ -49,21 +48,21 @@ pub(super) fn confirm<'a, F: Tracked, const HOOKED: bool>(
     }
 }
 
-/// Asks the handlers registered with a priority in `range`.
+/// Asks the registered handlers: all of them while the packet is as it came and nobody else knows its connection, so that one that is
+/// refused leaves nothing behind and one that begins anew is not half translated.
 #[inline(always)]
-pub(super) fn run_handlers<F: Tracked, const HOOKED: bool>(
+pub(super) fn run_handlers<const HOOKED: bool>(
     context: &Context<'_, HOOKED>,
     frame: &mut Frame<'_>,
     headers: &Headers,
-    range: Range<i32>,
-    found: &Found<'_, F>,
+    connection: impl FnOnce() -> (Direction, State),
 ) -> Way<()> {
     if !HOOKED {
         return Ok(());
     }
-    let connection = Some((found.direction, found.entry.state()));
+    let connection = Some(connection());
     let mut packet = Packet { bytes: &mut frame.buffer[..frame.length], headers, port: frame.port, connection };
-    context.datapath.hooks.run(Hook::Postrouting, range, &mut packet)
+    context.datapath.hooks.run(Hook::Postrouting, i32::MIN..i32::MAX, &mut packet)
 }
 
 /// Rewrites the packet from the addresses it came with to those it leaves with, which are the inverted tuple of the other direction,

@@ -6,7 +6,6 @@
 
 use super::burst::BURST;
 use super::hook::{Hooks, priority};
-use super::next_hop::Hop;
 use super::verdict::{Verdict, Way};
 use super::{Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, forward, local_in, postrouting, prerouting};
 use crate::conntrack::{
@@ -283,8 +282,9 @@ fn run_hooks<F: Tracked, const HOOKED: bool>(
     prerouting::run_handlers(context, frame, headers, priority::CONNTRACK..i32::MAX, || Some(summary()))?;
     let hop = forward::route(context, &found)?;
     forward::admit(context, frame, headers, hop, summary)?;
+    postrouting::run_handlers(context, frame, headers, summary)?;
     context.tally.established += 1;
-    depart(context, frame, headers, lookup, &found, hop)
+    Ok(postrouting::leave(context, frame, headers, lookup, &found, hop))
 }
 
 /// The way of a first packet from conntrack_in on.
@@ -302,25 +302,11 @@ fn open<F: Tracked, const HOOKED: bool>(
     prerouting::run_handlers(context, frame, headers, priority::NAT_DST..i32::MAX, || Some(summary()))?;
     let (id, hop) = forward::route_to(context, opening.target.ip())?;
     forward::admit(context, frame, headers, hop, summary)?;
+    postrouting::run_handlers(context, frame, headers, summary)?;
     let entry = postrouting::confirm(context, visit, headers, lookup, &opening)?;
     entry.set_hop(Direction::Original, context.epoch, id.0);
-    depart(context, frame, headers, lookup, &Found { entry, direction: Direction::Original }, hop)
-}
-
-/// The rest of POSTROUTING, once the connection is in the table.
-#[inline(always)]
-fn depart<F: Tracked, const HOOKED: bool>(
-    context: &Context<'_, HOOKED>,
-    frame: &mut Frame<'_>,
-    headers: &Headers,
-    lookup: &Lookup<F>,
-    found: &Found<'_, F>,
-    hop: Hop,
-) -> Way<Fate> {
-    postrouting::run_handlers(context, frame, headers, i32::MIN..priority::NAT_SRC, found)?;
-    let fate = postrouting::leave(context, frame, headers, lookup, found, hop);
-    postrouting::run_handlers(context, frame, headers, priority::NAT_SRC..i32::MAX, found)?;
-    Ok(fate)
+    let found = Found { entry, direction: Direction::Original };
+    Ok(postrouting::leave(context, frame, headers, lookup, &found, hop))
 }
 
 /// Carries a verdict out that ended the packet's way.

@@ -208,3 +208,19 @@ fn a_whole_burst_of_both_families_is_translated_each_by_itself() {
     }
     assert_eq!(world.datapath.conntrack.count(), 150);
 }
+
+/// A backend that is a client of its own service gets its own packets, from the SNAT address.
+#[test]
+fn a_backend_may_be_its_own_client() {
+    for family in FAMILIES {
+        let mut world = World::default();
+        let (mut client, vip, backend) = (family.backend(), family.vip(), family.backend());
+        client.set_port(5555);
+        let frame = world.arriving(BACK, &tcp(client, vip, SYN)).frame();
+        assert_eq!(world.burst(BACK, &[frame])[0].0, weir::datapath::Fate::Transmit(BACK));
+        let snat = world.find(Protocol::Tcp, client, vip).unwrap().0.reply.destination;
+        assert_eq!(world.take_sent(BACK).len(), 1);
+        world.translates(&tcp(backend, snat, SYN_ACK), BACK, (vip, client), BACK, peer_mac(BACK));
+        world.translates(&tcp(client, vip, ACK), BACK, (snat, backend), BACK, peer_mac(BACK));
+    }
+}

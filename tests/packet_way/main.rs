@@ -16,6 +16,7 @@ mod answers;
 mod checksums;
 mod expiry;
 mod forward;
+mod hooks;
 mod limits;
 mod packet;
 mod refusals;
