@@ -4,12 +4,13 @@ use super::addresses::Addresses;
 use super::desk::Question;
 use super::expiry::Expiry;
 use super::interface::Interface;
-use super::registry::Registry;
+use super::registry::{Registry, set_health};
 use super::workers::Running;
 use super::{StartError, retired, start};
 use crate::admin::Server;
 use crate::config::Config;
 use crate::datapath::{Datapath, PortId};
+use crate::health::{Checker, HealthEvent};
 use crate::kernel::{Event, Link, Mirror, Monitor, Netlink, NetlinkError};
 use crate::service::BackendId;
 use crate::worker::{Monotonic, Resolver};
@@ -18,6 +19,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 use tracing::{info, warn};
 
 /// Nanoseconds between two touches of neighbours that the kernel has not confirmed for a while.
@@ -38,6 +40,7 @@ pub(super) struct Daemon {
     pub(super) monitor: Monitor,
     pub(super) mirror: Mirror,
     pub(super) resolver: Arc<Resolver>,
+    pub(super) checker: Checker,
     pub(super) server: Server,
     pub(super) questions: Receiver<Question>,
     pub(super) retired: retired::Retired,
@@ -49,7 +52,8 @@ pub(super) struct Daemon {
 impl Daemon {
     /// When something is to be done though nothing happens.
     pub(super) fn next_wake(&self) -> Monotonic {
-        self.expiry.next().min(self.refresh_at).min(self.retired.next())
+        let probe = self.checker.next_deadline().map_or(u64::MAX, |deadline| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX));
+        self.expiry.next().min(self.refresh_at).min(self.retired.next()).min(Monotonic(probe))
     }
 
     /// Does what is due.
@@ -63,6 +67,32 @@ impl Daemon {
         if let Some(unused) = self.retired.run(now, &self.datapath) {
             self.release(&unused);
         }
+        let changes = self.checker.tick(Duration::from_nanos(now.0));
+        self.heed_health(changes);
+    }
+
+    /// Backends went up or down.
+    pub(super) fn heed_health(&self, changes: impl IntoIterator<Item = HealthEvent>) {
+        let snapshot = self.datapath.snapshot.load_full();
+        for HealthEvent { backend, up, why } in changes {
+            let Some(known) = snapshot.backend(backend) else { continue };
+            if known.member.is_eligible() != up {
+                let (address, pool) = (known.address(), &known.pool);
+                match up {
+                    true => info!("backend {address} of pool {pool} is up: {why}"),
+                    false => warn!("backend {address} of pool {pool} is down: {why}"),
+                }
+            }
+            set_health(&snapshot, backend, up);
+        }
+    }
+
+    /// Probes what the config in force says, from now on.
+    pub(super) fn probe_targets(&mut self) {
+        let own = self.datapath.snapshot.load().own_addresses.clone();
+        let targets = self.registry.targets(&self.config);
+        let changes = self.checker.update(targets, own, Duration::from_nanos(Monotonic::now().0));
+        self.heed_health(changes);
     }
 
     fn sweep(&mut self) {

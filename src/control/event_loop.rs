@@ -3,6 +3,7 @@
 use super::daemon::Daemon;
 use super::{StartError, start};
 use crate::config::Config;
+use crate::health::Checker;
 use crate::worker::Monotonic;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -11,6 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,8 @@ const SIGNALS: Token = Token(0);
 const KERNEL: Token = Token(1);
 const ADMIN: Token = Token(2);
 const WAKE: Token = Token(3);
+/// One for each backend that is probed.
+const PROBES: Range<usize> = 16..16 + (1 << 16);
 
 /// Runs the daemon with the config at `path` until a signal or an error ends it; then everything is as it was before.
 ///
@@ -31,7 +35,8 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(StartError::Loop)?);
     // Before anything is touched: a signal during the start is answered after it, in order.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(StartError::Loop)?;
-    let (mut daemon, listener) = start::start(path, config, waker)?;
+    let checker = Checker::new(poll.registry().try_clone().map_err(StartError::Loop)?, PROBES);
+    let (mut daemon, listener) = start::start(path, config, waker, checker)?;
     let mut listener = mio::net::UnixListener::from_std(listener);
     register(&poll, &mut signals, &daemon, &mut listener).map_err(StartError::Loop)?;
 
@@ -74,6 +79,10 @@ fn serve(
                 SIGNALS if !heed(signals, daemon) => return Ok(()),
                 KERNEL => daemon.follow_kernel(),
                 ADMIN => accept(listener, daemon),
+                token if PROBES.contains(&token.0) => {
+                    let change = daemon.checker.ready(token);
+                    daemon.heed_health(change);
+                }
                 _ => {}
             }
         }

@@ -59,6 +59,7 @@ impl Daemon {
 
         self.drop_all_but(&after);
         self.resolve_backends();
+        self.probe_targets();
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::admin::{self, Limits, Server};
 use crate::config::{Checksum, Config};
 use crate::conntrack::Conntrack;
 use crate::datapath::{Datapath, Hooks, NextHops, PortId};
+use crate::health::Checker;
 use crate::kernel::{self, Link, Mirror, Monitor, Netlink, NetlinkError};
 use crate::worker::{Monotonic, Resolver};
 use arc_swap::ArcSwap;
@@ -38,7 +39,7 @@ impl Drop for SocketFile {
 }
 
 /// Starts everything but the loop. `waker` wakes the loop.
-pub(super) fn start(path: &Path, config: Config, waker: Arc<Waker>) -> Result<(Daemon, UnixListener), StartError> {
+pub(super) fn start(path: &Path, config: Config, waker: Arc<Waker>, checker: Checker) -> Result<(Daemon, UnixListener), StartError> {
     kernel::check_af_xdp()?;
     kernel::check_privileges(0)?;
     let (state, left) = StateFile::lock(&config.admin_socket)?;
@@ -78,6 +79,7 @@ pub(super) fn start(path: &Path, config: Config, waker: Arc<Waker>) -> Result<(D
         monitor,
         mirror,
         resolver,
+        checker,
         server: Server::new(Arc::new(desk), Limits::default()),
         questions,
         retired: Retired::new(),
@@ -86,6 +88,7 @@ pub(super) fn start(path: &Path, config: Config, waker: Arc<Waker>) -> Result<(D
         began,
     };
     daemon.resolve_backends();
+    daemon.probe_targets();
     daemon.take_traffic()?;
     Ok((daemon, listener))
 }

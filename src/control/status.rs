@@ -66,10 +66,27 @@ impl Daemon {
             snapshot.services.iter().map(|service| (service.pool.name.as_str(), &service.pool)).collect();
         let describe = |settings: &crate::config::Pool| {
             let pool = pools.get(settings.name.as_str())?;
-            let backends = pool.backends.iter().map(|backend| describe_backend(backend, settings.health.is_some())).collect();
+            let backends = pool.backends.iter().map(|backend| self.describe_backend(backend)).collect();
             Some(admin::Pool { name: settings.name.clone(), backends })
         };
         self.config.pools.iter().filter_map(describe).collect()
+    }
+
+    fn describe_backend(&self, backend: &Backend) -> admin::Backend {
+        let (health, detail) = match self.checker.look(backend.id) {
+            None => ("unchecked", None),
+            Some((true, last)) => ("up", last),
+            Some((false, last)) => ("down", last),
+        };
+        let detail = detail.and_then(|last| last.as_ref().err()).map(ToString::to_string);
+        admin::Backend {
+            address: backend.address(),
+            weight: backend.member.configured_weight(),
+            health: health.to_owned(),
+            detail,
+            connections: backend.member.connections(),
+            total_connections: backend.total_connections.load(Relaxed),
+        }
     }
 
     fn describe_next_hops(&self) -> Vec<admin::Neighbour> {
@@ -133,22 +150,6 @@ fn describe_service(service: &Service) -> admin::Service {
         protocol: service.protocol.name().to_owned(),
         scheduler: service.scheduler.name().to_owned(),
         pool: service.pool.name.clone(),
-    }
-}
-
-fn describe_backend(backend: &Backend, checked: bool) -> admin::Backend {
-    let health = match (checked, backend.member.is_eligible()) {
-        (false, _) => "unchecked",
-        (true, true) => "up",
-        (true, false) => "down",
-    };
-    admin::Backend {
-        address: backend.address(),
-        weight: backend.member.configured_weight(),
-        health: health.to_owned(),
-        detail: None,
-        connections: backend.member.connections(),
-        total_connections: backend.total_connections.load(Relaxed),
     }
 }
 
