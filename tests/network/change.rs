@@ -1,8 +1,10 @@
 //! Aim: what changes while traffic flows disturbs only what it must: a backend added by a reload disturbs nothing, a server that
 //! is restarted only the requests that go to it.
 
-use crate::support::{Family, Lab, Layout, Load, Outcome, answers, failures, run, wait_until};
-use std::net::SocketAddr;
+use crate::support::{Config, Family, Lab, Layout, Load, Outcome, answers, failures, run, wait_until};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -25,6 +27,73 @@ fn a_backend_is_added_under_load() {
         assert_eq!(failures(&outcomes), [""; 0], "of {} requests", outcomes.len());
         let newest = answers(&outcomes[outcomes.len() - 200..]);
         assert!(newest["b3"] > 40, "b3 takes its third: {newest:?}");
+    });
+}
+
+#[test]
+fn a_connection_outlives_its_backend_in_the_config() {
+    run("backend_removed", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        lab.start_weir();
+        for family in Family::BOTH {
+            // Three downloads that take a while, one from each backend.
+            for backend in &lab.backends {
+                std::fs::write(backend.file("slow"), vec![7; 3 << 20]).expect("a file to serve");
+            }
+            let downloads: Vec<_> = (0..3)
+                .map(|number| {
+                    let target = SocketAddr::new(family.vip(), 80);
+                    let (started, begun) = std::sync::mpsc::channel();
+                    let download = lab.client.spawn(move || download_slowly(target, &started));
+                    begun.recv_timeout(Duration::from_secs(10)).unwrap_or_else(|_| panic!("download {number} did not begin"));
+                    download
+                })
+                .collect();
+            let mut without_b2 = lab.config.clone();
+            without_b2.backends(&pool_of(family)).remove(1);
+            reload_and_wait(lab, &without_b2);
+            let load = Load::start(&lab.client, &[SocketAddr::new(family.vip(), 80)], 2);
+            load.wait_for(100);
+            let outcomes = load.stop();
+            assert_eq!(failures(&outcomes), [""; 0]);
+            assert!(!answers(&outcomes).contains_key("b2"), "new connections go elsewhere: {:?}", answers(&outcomes));
+            for download in downloads {
+                assert_eq!(download.join().expect("a download"), 3 << 20, "bytes of a download that began before the reload");
+            }
+            let complete = lab.config.clone();
+            reload_and_wait(lab, &complete);
+        }
+    });
+}
+
+#[test]
+fn a_service_comes_and_goes_by_reload() {
+    run("service_added", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        let before = lab.config.clone();
+        lab.start_weir();
+        let load = Load::start(&lab.client, &targets(), 1);
+        let more = ["10.1.0.101:81", "[fd00:1::101]:81"].map(|vip| vip.parse::<SocketAddr>().expect("an address"));
+        for (family, vip) in Family::BOTH.into_iter().zip(more) {
+            let backends = vec![(SocketAddr::new(family.backend(2), 80), 1)];
+            lab.config.add(&format!("second-{}", family.name()), vip, "tcp", backends);
+        }
+        let after = lab.config.clone();
+        for round in 0..2 {
+            reload_and_wait(lab, &after);
+            let second = Load::start(&lab.client, &more, 1);
+            second.wait_for(50);
+            let outcomes = second.stop();
+            assert_eq!(failures(&outcomes), [""; 0], "round {round}");
+            assert_eq!(answers(&outcomes).into_keys().collect::<Vec<_>>(), ["b2"]);
+
+            reload_and_wait(lab, &before);
+            wait_until("the second VIPs to be gone", Duration::from_secs(10), || {
+                let addresses = lab.node.run("ip -o address");
+                more.iter().all(|vip| !addresses.contains(&format!(" {}/", vip.ip()))).then_some(())
+            });
+        }
+        assert_eq!(failures(&load.stop()), [""; 0], "of the services that stayed");
     });
 }
 
@@ -100,6 +169,35 @@ fn a_server_is_restarted_under_load_with_health_checks() {
         assert_eq!(late, [""; 0], "b2 was known to be down");
         assert!(answers(outcomes.iter().filter(|outcome| outcome.begun > started)).contains_key("b2"), "b2 is back");
     });
+}
+
+/// Reloads, and waits until it is in force.
+fn reload_and_wait(lab: &mut Lab, config: &Config) {
+    let generation = |lab: &mut Lab| lab.weir().status()["generation"].as_u64().expect("a generation");
+    let before = generation(lab);
+    lab.weir().reload(config);
+    wait_until("the reload", Duration::from_secs(10), || (generation(lab) > before).then_some(()));
+}
+
+/// Fetches `/slow` a piece at a time, tells when the first piece is here, and returns the number of bytes.
+fn download_slowly(target: SocketAddr, started: &Sender<()>) -> usize {
+    let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(5)).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    stream.write_all(b"GET /slow HTTP/1.0\r\n\r\n").expect("request");
+    let mut received = Vec::new();
+    let mut piece = vec![0; 16 << 10];
+    loop {
+        let length = stream.read(&mut piece).unwrap_or_else(|error| panic!("after {} bytes: {error}", received.len()));
+        if length == 0 {
+            break;
+        }
+        received.extend_from_slice(&piece[..length]);
+        // Nobody listens any more once the first piece was told.
+        let _ = started.send(());
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    let head = received.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+    received.len() - head
 }
 
 fn targets() -> [SocketAddr; 2] {

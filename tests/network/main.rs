@@ -11,6 +11,7 @@ mod balance;
 mod bulk;
 mod change;
 mod checksum;
+mod datagrams;
 mod end;
 mod laboratory;
 mod next_hops;

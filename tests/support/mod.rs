@@ -17,10 +17,11 @@ mod requirement;
 mod tag;
 mod traffic;
 
-pub use config::Family;
+pub use config::{Config, Family};
 pub use daemon::Daemon;
 pub use lab::{Lab, Layout, run};
 pub use load::{Load, Outcome, answers, failures};
+pub use namespace::Namespace;
 pub use program::{Finished, run_within, wait_until};
 pub use tag::{Mapping, map_queues, tag_frames};
 pub use traffic::{Iperf, curl, ping, spread_of_requests};
