@@ -43,7 +43,6 @@ pub(super) struct Interface {
 #[serde(deny_unknown_fields)]
 pub(super) struct Worker {
     pub(super) cpus: Option<Vec<Spanned<i64>>>,
-    pub(super) idle: Maybe<String>,
     pub(super) busy_poll: Maybe<toml::Value>,
     pub(super) frames: Maybe<i64>,
     pub(super) frame_size: Maybe<i64>,
@@ -122,7 +121,7 @@ fn describe(error: &toml::de::Error, source: &str) -> Problem {
     let span = error.span().unwrap_or(source.len()..source.len());
     let message = error.message();
     if let Some((key, expected)) = message.strip_prefix("unknown field ").and_then(|rest| rest.split_once(", expected ")) {
-        let allowed = expected.trim_start_matches("one of ").replace('`', "");
+        let allowed = expected.trim_start_matches("one of ").replace("` or `", ", ").replace('`', "");
         return Problem::new("unknown key", format!("there is no key {key} here"), allowed).at(Place::new(span, "unknown key"));
     }
     if let Some((found, expected)) = message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected ")) {

@@ -117,10 +117,10 @@ fn open_interfaces(config: &Config) -> Result<Vec<Interface>, StartError> {
     ports.zip(&config.interfaces).map(|(port, settings)| Interface::open(port, settings)).collect()
 }
 
-/// Bytes of all frames: those of each fill ring and each TX ring.
+/// Bytes of all frames: those of each fill ring and each TX ring; frames of the larger size if the config leaves that to the MTU.
 fn locked_memory(config: &Config, workers: usize) -> u64 {
     let frames = u64::from(config.worker.frames) * 3 / 2 * config.interfaces.len() as u64;
-    frames * u64::from(config.worker.frame_size) * workers as u64
+    frames * u64::from(config.worker.frame_size.unwrap_or(4096)) * workers as u64
 }
 
 fn make_datapath(config: &Config, registry: &mut Registry) -> Result<Datapath, StartError> {

@@ -140,7 +140,7 @@ fn settings(worker: &config::Worker) -> xsk::Settings {
     });
     // The fill ring has twice the entries of the RX ring: it holds as many frames as the config says.
     let ring = worker.frames / 2;
-    xsk::Settings { frame_size: Some(worker.frame_size), rx_ring: ring, tx_ring: ring, busy_poll, ..xsk::Settings::default() }
+    xsk::Settings { frame_size: worker.frame_size, rx_ring: ring, tx_ring: ring, busy_poll, ..xsk::Settings::default() }
 }
 
 /// A core for each worker: those of the config in turn, else those that the process may use.
