@@ -200,6 +200,7 @@ fn a_reload_applies_what_it_is_said_to() {
             ("interface", "mode") => "\"copy\"",
             ("interface", "checksum") => "\"recompute\"",
             ("worker", "cpus") => "[1]",
+            ("worker", "idle") => "\"spin\"",
             ("worker", "busy_poll") => "20",
             ("worker", "frame_size") => "4096",
             ("admin", "socket") => "\"/run/other.sock\"",

@@ -93,6 +93,8 @@ impl Checksum {
 pub struct Worker {
     /// `cpus[i % cpus.len()]` is for worker i; empty: worker i takes the i-th CPU that the process may use.
     pub cpus: Vec<usize>,
+    /// What a worker does while nothing comes in.
+    pub idle: Idle,
     /// How long a system call may poll the NIC itself instead of waiting for its interrupt; `None`: never.
     pub busy_poll: Option<Duration>,
     /// Frames that wait for packets on each queue of an interface, a power of two; there are half as many more to send from.
@@ -103,8 +105,23 @@ pub struct Worker {
 
 impl Default for Worker {
     fn default() -> Self {
-        Self { cpus: Vec::new(), busy_poll: None, frames: 4096, frame_size: None }
+        Self { cpus: Vec::new(), idle: Idle::default(), busy_poll: None, frames: 4096, frame_size: None }
     }
+}
+
+/// What a worker does while nothing comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Idle {
+    /// Sleep in poll(2) until a frame arrives.
+    #[default]
+    Sleep,
+    /// Look again at once: the lowest latency, and the CPU is never idle.
+    Spin,
+}
+
+impl Idle {
+    /// The names in the config.
+    pub const NAMES: &'static [(&'static str, Idle)] = &[("sleep", Idle::Sleep), ("spin", Idle::Spin)];
 }
 
 /// `[[service]]`: what clients connect to.

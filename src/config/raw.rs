@@ -43,6 +43,7 @@ pub(super) struct Interface {
 #[serde(deny_unknown_fields)]
 pub(super) struct Worker {
     pub(super) cpus: Option<Vec<Spanned<i64>>>,
+    pub(super) idle: Maybe<String>,
     pub(super) busy_poll: Maybe<toml::Value>,
     pub(super) frames: Maybe<i64>,
     pub(super) frame_size: Maybe<i64>,

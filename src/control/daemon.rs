@@ -52,7 +52,8 @@ pub(super) struct Daemon {
 impl Daemon {
     /// When something is to be done though nothing happens.
     pub(super) fn next_wake(&self) -> Monotonic {
-        let probe = self.checker.next_deadline().map_or(u64::MAX, |deadline| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX));
+        let probe =
+            self.checker.next_deadline().map_or(u64::MAX, |deadline| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX));
         self.expiry.next().min(self.refresh_at).min(self.retired.next()).min(Monotonic(probe))
     }
 

@@ -39,7 +39,12 @@ impl Drop for SocketFile {
 }
 
 /// Starts everything but the loop. `waker` wakes the loop.
-pub(super) fn start(path: &Path, config: Config, waker: Arc<Waker>, checker: Checker) -> Result<(Daemon, UnixListener), StartError> {
+pub(super) fn start(
+    path: &Path,
+    config: Config,
+    waker: Arc<Waker>,
+    checker: Checker,
+) -> Result<(Daemon, UnixListener), StartError> {
     kernel::check_af_xdp()?;
     kernel::check_privileges(0)?;
     let (state, left) = StateFile::lock(&config.admin_socket)?;

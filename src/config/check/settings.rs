@@ -2,8 +2,8 @@
 
 use super::problems::{Located, Problems};
 use crate::config::raw::{self, Raw};
-use crate::config::value::{Complaint, duration, quoted, refuse, whole};
-use crate::config::{Place, Problem, Worker};
+use crate::config::value::{Complaint, duration, one_of, quoted, refuse, whole};
+use crate::config::{Idle, Place, Problem, Worker};
 use crate::conntrack::{MAX_TIMEOUT, Timeouts};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub(super) fn check_worker(raw: &raw::Worker, problems: &mut Problems) -> Worker
     problems.unique("worker.cpus", cpus.iter(), |cpu| format!("CPU {cpu} is named twice"));
     Worker {
         cpus: cpus.into_iter().map(|cpu| cpu.value).collect(),
+        idle: problems
+            .value_or("worker.idle", raw.idle.as_ref(), default.idle, |idle| one_of("idle strategy", idle, Idle::NAMES)),
         busy_poll: problems.value_or("worker.busy_poll", raw.busy_poll.as_ref(), default.busy_poll, busy_poll),
         frames: problems.value_or("worker.frames", raw.frames.as_ref(), default.frames, |frames| frame_count(*frames)),
         frame_size: problems.value_or("worker.frame_size", raw.frame_size.as_ref(), default.frame_size, |size| match size {
