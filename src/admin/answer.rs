@@ -128,7 +128,7 @@ pub struct Worker {
     pub established: u64,
     /// Drops by reason; reasons that never happened are left out.
     pub drops: BTreeMap<String, u64>,
-    /// rx − tx − waiting − Σ drops: 0 at any quiet moment.
+    /// rx + originated − tx − waiting − Σ drops: 0 at any quiet moment.
     pub conservation: i64,
 }
 

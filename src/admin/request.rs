@@ -30,6 +30,11 @@ pub enum Request {
         /// The packet that the connection is looked for with, in either direction.
         flow: Flow,
     },
+    /// Ends a connection, without a word to either side. Answered by [`super::Answer::Count`], or an error when there is none.
+    ConnectionDelete {
+        /// A packet of the connection in original direction, client → VIP.
+        flow: Flow,
+    },
     /// Answered by [`super::Answer::Drops`].
     Drops,
     /// Answered by [`super::Answer::Reloaded`] or an error.

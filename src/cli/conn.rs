@@ -21,6 +21,8 @@ enum Command {
     Count(Count),
     /// Print the one that a packet belongs to, in either direction
     Show(Show),
+    /// End the one that a packet of the client belongs to; neither side is told
+    Delete(Delete),
 }
 
 impl Conn {
@@ -33,6 +35,7 @@ impl Conn {
             Command::List(list) => list.run(out),
             Command::Count(count) => count.run(out),
             Command::Show(show) => show.run(out),
+            Command::Delete(delete) => delete.run(out),
         }
     }
 }
@@ -159,6 +162,23 @@ impl Show {
                 print_header(out)?;
                 Ok(print_line(&connection, out)?)
             }
+            other => unexpected(&other),
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct Delete {
+    #[command(flatten)]
+    flow: Flow,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+impl Delete {
+    fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        match self.daemon.ask(&Request::ConnectionDelete { flow: self.flow.to_request()? })? {
+            Answer::Count { count } => Ok(writeln!(out, "{count} deleted")?),
             other => unexpected(&other),
         }
     }

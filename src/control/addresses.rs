@@ -13,11 +13,11 @@ struct Place {
     index: u32,
 }
 
-/// The addresses that weir put on interfaces. Dropping it takes them off and removes the state file.
+/// The addresses that weir put on interfaces. Dropping it takes them off.
 #[derive(Debug)]
 pub(super) struct Addresses {
     netlink: Netlink,
-    state: Option<StateFile>,
+    state: StateFile,
     ours: BTreeMap<IpAddr, Place>,
 }
 
@@ -28,7 +28,7 @@ impl Addresses {
             let index = index(&placed.interface)?;
             Some((placed.address, Place { interface: placed.interface, index }))
         };
-        Self { netlink, state: Some(state), ours: left.into_iter().filter_map(place).collect() }
+        Self { netlink, state, ours: left.into_iter().filter_map(place).collect() }
     }
 
     /// Puts addresses on interfaces where they are not yet, and tells the neighbours where they are now. On an error the new ones are
@@ -108,10 +108,10 @@ impl Addresses {
         self.record();
     }
 
-    fn record(&self) {
+    fn record(&mut self) {
         let placed = |(address, place): (&IpAddr, &Place)| Placed { interface: place.interface.clone(), address: *address };
         let addresses: Vec<Placed> = self.ours.iter().map(placed).collect();
-        if let Some(Err(error)) = self.state.as_ref().map(|state| state.record(&addresses)) {
+        if let Err(error) = self.state.record(&addresses) {
             warn!("the state file beside the admin socket could not be written: {error}");
         }
     }
@@ -121,8 +121,5 @@ impl Drop for Addresses {
     fn drop(&mut self) {
         let ours: Vec<IpAddr> = self.ours().collect();
         self.remove(ours);
-        if let Some(Err(error)) = self.state.take().map(StateFile::remove) {
-            warn!("the state file beside the admin socket could not be removed: {error}");
-        }
     }
 }

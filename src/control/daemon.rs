@@ -109,7 +109,10 @@ impl Daemon {
     }
 
     /// Takes over what the kernel says has changed.
-    pub(super) fn follow_kernel(&mut self) {
+    ///
+    /// # Errors
+    /// When an interface is gone, for nothing brings its sockets back.
+    pub(super) fn follow_kernel(&mut self) -> Result<(), StartError> {
         let events = match self.monitor.events() {
             Ok(events) => events,
             Err(error) => {
@@ -118,7 +121,7 @@ impl Daemon {
             }
         };
         for event in &events {
-            self.tell(event);
+            self.tell(event)?;
             self.mirror.apply(event, &self.datapath.next_hops);
         }
         let listed = self.mirror.settle(&mut self.netlink, &self.datapath.next_hops);
@@ -130,22 +133,27 @@ impl Daemon {
         if events.iter().any(|event| matches!(event, Event::Link(_) | Event::AddressGone(_) | Event::Overrun)) {
             self.restore_addresses();
         }
+        Ok(())
     }
 
     /// Logs interfaces of ours that go up or down.
-    fn tell(&self, event: &Event) {
-        let (link, is_up) = match event {
-            Event::Link(link) => (link, link.up),
-            Event::LinkGone(link) => (link, false),
-            _ => return,
+    fn tell(&self, event: &Event) -> Result<(), StartError> {
+        let (link, gone) = match event {
+            Event::Link(link) => (link, false),
+            Event::LinkGone(link) => (link, true),
+            _ => return Ok(()),
         };
-        let Some(interface) = self.interfaces.iter().find(|interface| interface.name == link.name) else { return };
+        let Some(interface) = self.interfaces.iter().find(|interface| interface.index == link.index) else { return Ok(()) };
+        if gone {
+            return Err(StartError::InterfaceGone(interface.name.clone()));
+        }
         let was_up = self.datapath.next_hops.port(interface.port).mtu() > 0;
-        match (was_up, is_up) {
+        match (was_up, link.up) {
             (true, false) => warn!("interface {}: down", link.name),
             (false, true) => info!("interface {}: up", link.name),
             _ => {}
         }
+        Ok(())
     }
 
     /// Puts addresses back that went away without our doing, as those of IPv6 do with a link that goes down.

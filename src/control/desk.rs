@@ -90,10 +90,14 @@ impl FrontDesk {
         let snapshot = self.datapath.snapshot.load_full();
         match self.datapath.conntrack.find(flow.protocol, flow.source, flow.destination, &snapshot.timeouts) {
             Some((view, _)) => Answer::Connection(describe(&view, &Names::new(&snapshot), Monotonic::now().millis())),
-            None => {
-                let (protocol, source, destination) = (protocol_name(flow.protocol), flow.source, flow.destination);
-                Answer::Error { message: format!("no connection has a {protocol} packet from {source} to {destination}") }
-            }
+            None => none_like(flow),
+        }
+    }
+
+    fn delete(&self, flow: Flow) -> Answer {
+        match self.datapath.conntrack.delete(flow.protocol, flow.source, flow.destination) {
+            true => Answer::Count { count: 1 },
+            false => none_like(flow),
         }
     }
 }
@@ -104,9 +108,15 @@ impl Desk for FrontDesk {
             Request::ConnectionList { filter, limit } => self.list(&filter, limit, say),
             Request::ConnectionCount { filter } => say(&Answer::Count { count: self.count(&filter) }),
             Request::ConnectionShow { flow } => say(&self.show(flow)),
+            Request::ConnectionDelete { flow } => say(&self.delete(flow)),
             Request::Status | Request::Drops | Request::Reload | Request::Explain { .. } => say(&self.ask_control(request)),
         }
     }
+}
+
+fn none_like(flow: Flow) -> Answer {
+    let (protocol, source, destination) = (protocol_name(flow.protocol), flow.source, flow.destination);
+    Answer::Error { message: format!("no connection has a {protocol} packet from {source} to {destination}") }
 }
 
 /// Names of services by their index.

