@@ -11,6 +11,7 @@ mod balance;
 mod bulk;
 mod change;
 mod checksum;
+mod control;
 mod datagrams;
 mod end;
 mod laboratory;

@@ -78,9 +78,14 @@ impl Daemon {
         serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("weir status --json: {error}\n{finished}"))
     }
 
+    /// Writes a new configuration, which nobody has read yet.
+    pub fn write_config(&self, config: &Config) {
+        write_config(&self.config, &self.socket, config);
+    }
+
     /// Writes a new configuration and sends SIGHUP.
     pub fn reload(&self, config: &Config) {
-        write_config(&self.config, &self.socket, config);
+        self.write_config(config);
         self.process.signal("HUP");
     }
 
