@@ -41,9 +41,9 @@ fn a_killed_weir_gives_the_traffic_back_and_starts_again() {
             lab.weir().kill();
             wait_until("the XDP program to be gone", Duration::from_secs(5), || (!programs_attached(lab)).then_some(()));
             the_kernel_answers(lab, round);
-            drop(load);
 
             lab.start_weir();
+            drop(load);
             for family in Family::BOTH {
                 spread_of_requests(&lab.client, &family.url("name"), 300);
             }

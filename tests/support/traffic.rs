@@ -75,9 +75,12 @@ impl Iperf {
     /// Runs the client against `address` with these arguments.
     #[track_caller]
     pub fn measure(&self, from: &Namespace, address: IpAddr, arguments: &str) -> Moved {
-        let finished = from_client(from, address, arguments);
-        let report: Value = serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("iperf3: {error}\n{finished}"));
-        assert!(finished.success(), "iperf3 {address} {arguments}: {}\n{}", report["error"], finished.stderr);
+        // It serves one client at a time, and may still be parting from the last one.
+        let report = super::wait_until("iperf3's server to be free", Duration::from_secs(20), || {
+            let report = report_of_client(from, address, arguments);
+            (!report["error"].as_str().is_some_and(|error| error.contains("busy"))).then_some(report)
+        });
+        assert!(report["error"].is_null(), "iperf3 {address} {arguments}: {}", report["error"]);
         let (received, udp) = (&report["end"]["sum_received"], &report["end"]["sum"]);
         let sum = if received.is_null() { udp } else { received };
         Moved {
@@ -87,8 +90,9 @@ impl Iperf {
     }
 }
 
-fn from_client(from: &Namespace, address: IpAddr, arguments: &str) -> Finished {
+fn report_of_client(from: &Namespace, address: IpAddr, arguments: &str) -> Value {
     let mut command = from.command("iperf3");
     command.args(["--json", "--connect-timeout", "5000", "--client", &address.to_string()]).args(arguments.split_whitespace());
-    run_within(command, Duration::from_secs(40))
+    let finished = run_within(command, Duration::from_secs(40));
+    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("iperf3: {error}\n{finished}"))
 }
