@@ -1,6 +1,6 @@
 //! Aim: much data in both directions arrives whole: iperf3 over TCP and UDP, and a file of 100 MB byte by byte.
 
-use crate::support::{Family, Iperf, Lab, Layout, curl, run};
+use crate::support::{Family, Lab, Layout, curl, iperf3, run};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -36,13 +36,16 @@ fn iperf3_both_ways(lab: &mut Lab) {
         }
     }
     lab.start_weir();
-    let iperf = Iperf::serve(&lab.backends[0].namespace, &lab.directory.join("iperf3.log"));
     for family in Family::BOTH {
         for direction in ["", "--reverse"] {
-            let tcp = iperf.measure(&lab.client, family.vip(), &format!("--time 2 {direction}"));
+            let tcp = iperf3(&lab.client, &lab.backends[0], family.vip(), &format!("--time 2 {direction}"));
             assert!(tcp.bytes > 10_000_000, "TCP over {family:?} {direction}: only {tcp:?} in 2 s");
-            let udp =
-                iperf.measure(&lab.client, family.vip(), &format!("--udp --bitrate 20M --length 1200 --time 2 {direction}"));
+            let udp = iperf3(
+                &lab.client,
+                &lab.backends[0],
+                family.vip(),
+                &format!("--udp --bitrate 20M --length 1200 --time 2 {direction}"),
+            );
             assert!(udp.bytes > 4_000_000 && udp.lost_percent < 10.0, "UDP over {family:?} {direction}: {udp:?}");
         }
     }

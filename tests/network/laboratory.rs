@@ -1,7 +1,7 @@
 //! Aim: the laboratory itself is sound. With the kernel's own full-NAT in weir's place every kind of traffic that the other tests use
 //! passes, so what fails in them is weir's.
 
-use crate::support::{Family, Iperf, Lab, Layout, Load, answers, curl, failures, ping, run, spread_of_requests};
+use crate::support::{Family, Lab, Layout, Load, answers, curl, failures, iperf3, ping, run, spread_of_requests};
 use std::net::SocketAddr;
 
 #[test]
@@ -16,14 +16,12 @@ fn one_arm_laboratory_passes_traffic_through_nftables() {
 
 fn traffic_of_every_kind(lab: &mut Lab) {
     balance_by_nftables(lab);
-    let log = lab.directory.join("iperf3.log");
-    let iperf = Iperf::serve(&lab.backends[0].namespace, &log);
     for family in Family::BOTH {
         let spread = spread_of_requests(&lab.client, &family.url("name"), 300);
         assert!(["b1", "b2", "b3"].iter().all(|name| spread[*name] == 100), "in turn: {spread:?}");
         assert!(ping(&lab.client, family.vip()), "ping of {}", family.vip());
         assert!(!curl(&lab.backends[0].namespace, &format!("http://{}/", SocketAddr::new(family.client(), 80))).success());
-        let moved = iperf.measure(&lab.client, family.vip(), "--time 1");
+        let moved = iperf3(&lab.client, &lab.backends[0], family.vip(), "--time 1");
         assert!(moved.bytes > 10_000_000, "{moved:?}");
     }
     let load = Load::start(&lab.client, &Family::BOTH.map(|family| SocketAddr::new(family.vip(), 80)), 2);

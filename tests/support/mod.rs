@@ -24,4 +24,4 @@ pub use load::{Load, Outcome, answers, failures};
 pub use namespace::Namespace;
 pub use program::{Finished, run_within, wait_until};
 pub use tag::{Mapping, map_queues, tag_frames};
-pub use traffic::{Iperf, curl, ping, spread_of_requests};
+pub use traffic::{curl, iperf3, ping, spread_of_requests};

@@ -1,11 +1,11 @@
 //! Real clients: curl, iperf3, ping.
 
+use super::backend::Backend;
 use super::namespace::Namespace;
 use super::program::{Background, Finished, run_within};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 /// `curl` with these arguments (no quoting), silent but for errors, from a namespace.
@@ -45,12 +45,6 @@ pub fn ping(from: &Namespace, address: IpAddr) -> bool {
     from.attempt(&format!("ping -n -c 1 -W 2 {address}")).success()
 }
 
-/// An iperf3 server, and measurements against it.
-#[derive(Debug)]
-pub struct Iperf {
-    _server: Background,
-}
-
 /// What one run of iperf3 moved.
 #[derive(Debug)]
 pub struct Moved {
@@ -60,33 +54,26 @@ pub struct Moved {
     pub lost_percent: f64,
 }
 
-impl Iperf {
-    /// Serves on port 5201, on both families.
-    pub fn serve(at: &Namespace, log: &Path) -> Self {
-        let mut command = at.command("iperf3");
-        command.args(["--server", "--interval", "0"]);
-        let server = Background::start(command, log);
-        super::wait_until("iperf3 to listen", Duration::from_secs(10), || {
-            at.inside(|| std::net::TcpStream::connect("[::1]:5201").is_ok()).then_some(())
-        });
-        Self { _server: server }
-    }
+/// One run of iperf3 from `client` to a server of its own at `server`, over `address`, with these arguments of the client.
+#[track_caller]
+pub fn iperf3(client: &Namespace, server: &Backend, address: IpAddr, arguments: &str) -> Moved {
+    // A server for each run: one that goes on would not listen for a moment between two.
+    let log = server.file("iperf3.log");
+    let _ = std::fs::remove_file(&log);
+    let mut command = server.namespace.command("iperf3");
+    command.args(["--server", "--one-off", "--forceflush", "--interval", "0"]);
+    let running = Background::start(command, &log);
+    super::wait_until("iperf3 to listen", Duration::from_secs(10), || {
+        running.output().contains("Server listening").then_some(())
+    });
 
-    /// Runs the client against `address` with these arguments.
-    #[track_caller]
-    pub fn measure(&self, from: &Namespace, address: IpAddr, arguments: &str) -> Moved {
-        // It serves one client at a time, and may still be parting from the last one.
-        let report = super::wait_until("iperf3's server to be free", Duration::from_secs(20), || {
-            let report = report_of_client(from, address, arguments);
-            (!report["error"].as_str().is_some_and(|error| error.contains("busy"))).then_some(report)
-        });
-        assert!(report["error"].is_null(), "iperf3 {address} {arguments}: {}", report["error"]);
-        let (received, udp) = (&report["end"]["sum_received"], &report["end"]["sum"]);
-        let sum = if received.is_null() { udp } else { received };
-        Moved {
-            bytes: sum["bytes"].as_u64().unwrap_or_else(|| panic!("iperf3 reports no bytes: {}", report["end"])),
-            lost_percent: udp["lost_percent"].as_f64().unwrap_or(0.0),
-        }
+    let report = report_of_client(client, address, arguments);
+    assert!(report["error"].is_null(), "iperf3 {address} {arguments}: {}", report["error"]);
+    let (received, udp) = (&report["end"]["sum_received"], &report["end"]["sum"]);
+    let sum = if received.is_null() { udp } else { received };
+    Moved {
+        bytes: sum["bytes"].as_u64().unwrap_or_else(|| panic!("iperf3 reports no bytes: {}", report["end"])),
+        lost_percent: udp["lost_percent"].as_f64().unwrap_or(0.0),
     }
 }
 
