@@ -14,7 +14,7 @@ mod floor;
 mod free_list;
 mod hash;
 mod index;
-mod prefetch;
+pub(crate) mod prefetch;
 mod quiescence;
 mod region;
 mod table;

@@ -4,7 +4,7 @@
 
 /// Fetches the first cache line of `item`. Changes nothing but time.
 #[inline(always)]
-pub(super) fn prefetch<T>(item: &T) {
+pub(crate) fn prefetch<T>(item: &T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch has no effect that a program could see; it is valid for every address, and SSE is part of x86-64.
     unsafe {

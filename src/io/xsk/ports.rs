@@ -4,6 +4,7 @@ use super::socket::QueueSocket;
 use super::statistics::{Link, SocketStatistics};
 use super::umem::Frames;
 use super::{Binding, Got, Settings, XskError, open, options};
+use crate::conntrack::prefetch::prefetch;
 use crate::datapath::{BURST, Counters, DropReason, Frame, PortId};
 use crate::io::Ports;
 use crate::io::settle::{Settled, count_received, count_sent, settle_originated, settle_received};
@@ -127,6 +128,8 @@ impl XskPorts {
         let settled: ArrayVec<Settled, BURST> = {
             let view = |frame| {
                 let (room, length) = frames.view(frame);
+                // The kernel or the card wrote it on another core: all headers of the burst come while the first is parsed.
+                room.first().map(prefetch);
                 Frame::new(room, length, port)
             };
             let mut lent: ArrayVec<Frame<'_>, BURST> = burst.iter_mut().map(view).collect();

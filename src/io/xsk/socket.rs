@@ -212,9 +212,11 @@ impl QueueSocket {
     fn judge(&mut self, outcome: io::Result<()>) -> io::Result<()> {
         let link = match outcome.as_ref().map_err(io::Error::raw_os_error) {
             Ok(()) => Link::Up,
-            Err(Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR)) => return Ok(()),
             Err(Some(libc::ENETDOWN)) => Link::Down,
-            Err(_) => Link::Gone,
+            // The socket is bound no more: the kernel unbinds it when its interface is deleted.
+            Err(Some(libc::ENXIO | libc::ENODEV | libc::EBADF)) => Link::Gone,
+            // EAGAIN, EBUSY, ENOBUFS, ENOMEM, EINTR: nothing about the link, and the next call tries again.
+            Err(_) => return Ok(()),
         };
         if self.link == Link::Gone || self.link == link {
             return Ok(());
