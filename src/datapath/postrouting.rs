@@ -7,7 +7,7 @@ use super::next_hop::Hop;
 use super::prerouting::Opening;
 use super::process::{Context, Lookup, Tracked};
 use super::verdict::{Verdict, Way};
-use super::{DropReason, Fate, Frame};
+use super::{DropReason, Frame, PortId};
 use crate::conntrack::{Confirmed, Direction, Entry, Found, Owner, State, TcpState, Visit};
 use crate::nat::{Allocation, manip_pkt, recompute_checksum, unique_tuple};
 use crate::packet::{Headers, Payload};
@@ -75,7 +75,7 @@ pub(super) fn leave<F: Tracked, const HOOKED: bool>(
     lookup: &Lookup<F>,
     found: &Found<'_, F>,
     hop: Hop,
-) -> Fate {
+) -> PortId {
     let to = found.entry.tuple(found.direction.turned()).inverted();
     let bytes = &mut frame.buffer[..frame.length];
     manip_pkt(bytes, headers, &lookup.tuple, &to);
@@ -84,5 +84,5 @@ pub(super) fn leave<F: Tracked, const HOOKED: bool>(
     }
     found.entry.account(found.direction, headers.ip_length(), context.now);
     link::address(context.port(hop.port()), frame, headers, hop);
-    Fate::Transmit(hop.port())
+    hop.port()
 }

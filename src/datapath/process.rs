@@ -14,7 +14,7 @@ use crate::conntrack::{
 };
 use crate::nat::Manip;
 use crate::nat::icmp_limit::{self, IcmpLimit};
-use crate::packet::{Headers, Ip, Malformed, Payload, parse};
+use crate::packet::{Headers, Ip, Malformed, Payload, parse, parse_plain};
 use crate::service::Snapshot;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -150,7 +150,10 @@ impl Datapath {
             lane.scratch.look_ahead(&self.conntrack, burst);
             for (at, frame) in burst.iter_mut().enumerate() {
                 let verdict = lane.scratch.process_packet(&mut context, &mut visit, frame, at);
-                frame.fate = verdict.unwrap_or_else(|verdict| end(&mut context, &mut visit, frame, verdict));
+                match verdict {
+                    Ok(port) => frame.fate = Fate::Transmit(port),
+                    Err(verdict) => frame.fate = end(&mut context, &mut visit, frame, verdict),
+                }
             }
             self.conntrack.opened(context.tally.opened);
             context.tally.add_to(&lane.counters);
@@ -169,21 +172,38 @@ impl Tally {
 }
 
 impl Scratch {
+    #[inline(always)]
+    fn set_words(&mut self, at: usize, bytes: &[u8], headers: &Headers) {
+        self.words.first[at] = headers.addresses_v4(bytes);
+        self.words.second[at] = u64::from(headers.ports(bytes)) << 8 | u64::from(headers.protocol);
+    }
+
+    /// Pass 1 for a frame of any shape.
+    #[inline(never)]
+    fn look_at_any(&mut self, at: usize, bytes: &[u8]) {
+        self.headers[at] = parse(bytes);
+        if let Ok(headers) = self.headers[at]
+            && headers.ip == Ip::V4
+            && has_ports(&headers)
+        {
+            self.set_words(at, bytes, &headers);
+        }
+    }
+
     /// Passes 1 and 2.
     #[inline]
     fn look_ahead(&mut self, conntrack: &Conntrack, burst: &[Frame<'_>]) {
         let (v4, v6): (&Table<V4>, &Table<V6>) = (conntrack.table(), conntrack.table());
         for (at, frame) in burst.iter().enumerate() {
-            let headers = parse(frame.bytes());
-            if let Ok(headers) = &headers
-                && headers.ip == Ip::V4
-                && has_ports(headers)
-            {
-                let bytes = frame.bytes();
-                self.words.first[at] = headers.addresses_v4(bytes);
-                self.words.second[at] = u64::from(headers.ports(bytes)) << 8 | u64::from(headers.protocol);
+            let bytes = frame.bytes();
+            // Two arms that each write their result where it stays: one value handed through both would be copied on the way.
+            match parse_plain(bytes) {
+                Some(headers) => {
+                    self.set_words(at, bytes, &headers);
+                    self.headers[at] = Ok(headers);
+                }
+                None => self.look_at_any(at, bytes),
             }
-            self.headers[at] = headers;
         }
         v4.key().hash_burst(&self.words, &mut self.hashes);
         for (at, frame) in burst.iter().enumerate() {
@@ -214,7 +234,7 @@ impl Scratch {
         visit: &mut Visit<'_>,
         frame: &mut Frame<'_>,
         at: usize,
-    ) -> Way<Fate> {
+    ) -> Way<PortId> {
         match &self.headers[at] {
             Ok(headers) => process_packet(context, visit, frame, headers, self.hashes[at], self.guesses[at]),
             Err(malformed) => Err(Verdict::Drop((*malformed).into())),
@@ -242,7 +262,7 @@ fn process_packet<const HOOKED: bool>(
     headers: &Headers,
     hash: u64,
     guess: Guess,
-) -> Way<Fate> {
+) -> Way<PortId> {
     if !has_ports(headers) {
         return Err(Verdict::Drop(untracked(headers)));
     }
@@ -273,7 +293,7 @@ fn run_hooks<F: Tracked, const HOOKED: bool>(
     frame: &mut Frame<'_>,
     headers: &Headers,
     lookup: &Lookup<F>,
-) -> Way<Fate> {
+) -> Way<PortId> {
     prerouting::run_handlers(context, frame, headers, i32::MIN..priority::CONNTRACK, || None)?;
     let Some(found) = prerouting::conntrack_in(context, headers, lookup)? else {
         return open(context, visit, frame, headers, lookup);
@@ -295,7 +315,7 @@ fn open<F: Tracked, const HOOKED: bool>(
     frame: &mut Frame<'_>,
     headers: &Headers,
     lookup: &Lookup<F>,
-) -> Way<Fate> {
+) -> Way<PortId> {
     let summary = || (Direction::Original, State::new(headers.protocol, TcpState::None));
     prerouting::run_handlers(context, frame, headers, priority::CONNTRACK..priority::NAT_DST, || Some(summary()))?;
     let opening = prerouting::dnat(context.snapshot, frame.bytes(), headers)?;
@@ -336,7 +356,7 @@ fn end<const HOOKED: bool>(
             // Accepting is not an end: no step returns it as one.
             Verdict::Accept => break,
             Verdict::Repeat => match begin_anew(context, visit, frame) {
-                Ok(fate) => return fate,
+                Ok(port) => return Fate::Transmit(port),
                 Err(again) => verdict = again,
             },
         }
@@ -354,7 +374,7 @@ fn begin_anew<const HOOKED: bool>(
     context: &mut Context<'_, HOOKED>,
     visit: &mut Visit<'_>,
     frame: &mut Frame<'_>,
-) -> Result<Fate, Verdict> {
+) -> Way<PortId> {
     let headers = parse(frame.bytes()).map_err(|malformed| Verdict::Drop(malformed.into()))?;
     if !has_ports(&headers) {
         return Err(Verdict::Drop(untracked(&headers)));

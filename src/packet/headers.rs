@@ -47,13 +47,13 @@ pub struct Headers {
 /// Parses the frame in `bytes` and checks every length in it.
 #[inline(always)]
 pub fn parse(bytes: &[u8]) -> Result<Headers, Malformed> {
-    plain(bytes).map_or_else(|| parse_any(bytes), Ok)
+    parse_plain(bytes).map_or_else(|| parse_any(bytes), Ok)
 }
 
 /// The shape that nearly all packets have: IPv4 without tag, options and fragments, TCP or UDP, nothing wrong with it. All offsets are
 /// known beforehand, so this costs a third of [`parse_any`]; whatever is different is left to that one, which also says what is wrong.
 #[inline(always)]
-fn plain(bytes: &[u8]) -> Option<Headers> {
+pub fn parse_plain(bytes: &[u8]) -> Option<Headers> {
     const L3: usize = ethernet::HEADER;
     const L4: usize = L3 + ipv4::HEADER;
     let head = bytes.first_chunk::<{ L4 + tcp::HEADER }>()?;

@@ -14,7 +14,7 @@ pub mod udp;
 mod headers;
 mod malformed;
 
-pub use headers::{Headers, Ip, Payload, parse};
+pub use headers::{Headers, Ip, Payload, parse, parse_plain};
 pub use malformed::Malformed;
 
 /// Two bytes at `offset`, the first the highest.
