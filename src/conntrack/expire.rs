@@ -42,7 +42,7 @@ impl Sweep {
         let mut removed = Vec::new();
         let mut expired = 0;
         for number in first..end {
-            if let Some(state) = end_if_over(table.entry(number), now, timeouts) {
+            if let Some(state) = end_if_over(table, number, now, timeouts) {
                 table.unlink(number);
                 if !state.has(State::ABANDONED) {
                     closed(&view(table.entry(number), timeouts));
@@ -81,7 +81,8 @@ impl Sweep {
 }
 
 /// The state of an entry that is to leave: because its time is over, or because it was killed. It is dying then.
-fn end_if_over<F: Family>(entry: &Entry<F>, now: Millis, timeouts: &Timeouts) -> Option<State> {
+fn end_if_over<F: Family>(table: &Table<F>, number: u32, now: Millis, timeouts: &Timeouts) -> Option<State> {
+    let entry = table.entry(number);
     let mut state = entry.state();
     loop {
         if !state.has(State::CONFIRMED) {
@@ -90,7 +91,8 @@ fn end_if_over<F: Family>(entry: &Entry<F>, now: Millis, timeouts: &Timeouts) ->
         if state.has(State::DYING) {
             return Some(state);
         }
-        if !is_over(entry, state, now, timeouts) {
+        // A worker that was stopped for that long in the middle of confirming goes on with its entry: to give it up, perhaps.
+        if !is_over(entry, state, now, timeouts) || !table.is_placed(number) {
             return None;
         }
         match entry.change_state(state, state.with(State::DYING)) {

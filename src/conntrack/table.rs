@@ -233,6 +233,12 @@ impl<F: Family> Table<F> {
         &self.entries.items()[number as usize]
     }
 
+    /// Whether a connection is in the index by its original tuple: confirmed to the end, not given up to another one.
+    pub(super) fn is_placed(&self, number: u32) -> bool {
+        let hash = self.hash(&self.entry(number).tuple(Direction::Original));
+        self.index.find(hash, |handle| handle == Handle::new(number, false)).is_some()
+    }
+
     /// Takes both tuples of a dying entry out of the index.
     pub(super) fn unlink(&self, number: u32) {
         let entry = self.entry(number);
