@@ -34,30 +34,30 @@ impl Floor {
         Ok(floor)
     }
 
-    /// For each pair of random numbers, reads the line of the index that the first one names, then reads and writes the line of the
-    /// entries that the second one names; both are asked for a burst ahead, as the datapath does. Returns a sum that depends on all of it.
+    /// The lines that two random numbers name, scaled as the index scales hashes.
+    pub fn lines(&self, first: u64, second: u64) -> (u32, u32) {
+        let scale = |random: u64, region: &Region<Line>| ((u128::from(random) * region.items().len() as u128) >> 64) as u32;
+        (scale(first, &self.index), scale(second, &self.entries))
+    }
+
+    /// For each pair of lines reads that of the index, then reads and writes that of the entries; both are asked for a pass ahead, as the
+    /// datapath does. Returns a sum that depends on all of it.
     #[inline(never)]
-    pub fn touch(&self, randoms: &[(u64, u64); BURST_LANES]) -> u64 {
+    pub fn touch(&self, lines: &[(u32, u32); BURST_LANES]) -> u64 {
+        let (index, entries) = (self.index.items(), self.entries.items());
         let mut sum = 0u64;
-        for (first, _) in randoms {
-            prefetch(pick(&self.index, *first));
+        for (first, _) in lines {
+            prefetch(&index[*first as usize]);
         }
-        for (first, second) in randoms {
-            sum = sum.wrapping_add(pick(&self.index, *first).0[0].load(Relaxed));
-            prefetch(pick(&self.entries, *second));
+        for (first, second) in lines {
+            sum = sum.wrapping_add(index[*first as usize].0[0].load(Relaxed));
+            prefetch(&entries[*second as usize]);
         }
-        for (_, second) in randoms {
-            let line = pick(&self.entries, *second);
+        for (_, second) in lines {
+            let line = &entries[*second as usize];
             sum = sum.wrapping_add(line.0[0].load(Relaxed));
             line.0[7].store(sum, Relaxed);
         }
         sum
     }
-}
-
-/// The line that a random number names, scaled as the index scales hashes.
-#[inline(always)]
-fn pick(region: &Region<Line>, random: u64) -> &Line {
-    let lines = region.items();
-    &lines[((u128::from(random) * lines.len() as u128) >> 64) as usize]
 }

