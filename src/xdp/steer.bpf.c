@@ -6,7 +6,8 @@
 //   - fragments of TCP and UDP to a VIP that serves that protocol, or to a SNAT address. Only the first fragment knows its ports, so
 //     all of them go one way;
 //   - ICMP errors to one of these addresses, about a packet that weir sent: its source is a service or a SNAT address.
-// All else passes: ARP, neighbour discovery, echo, ports of a VIP that are no service, errors about the host's own traffic.
+// All else passes: ARP, neighbour discovery, echo, ports of a VIP that are no service, errors about the host's own traffic, and
+// whatever was sent to a broadcast or multicast link address.
 //
 // What is malformed or ends too soon to be judged passes too. What is ours but comes in on a queue without a socket passes and is
 // counted, so that the traffic never silently vanishes.
@@ -343,6 +344,9 @@ INLINE int frame_is_ours(void *start, void *end)
 	__be16 type;
 
 	if ((void *)(ethernet + 1) > end)
+		return 0;
+	// RFC 1812, section 5.3.4: what was sent to all on the link is not forwarded.
+	if (ethernet->h_dest[0] & 1)
 		return 0;
 	type = ethernet->h_proto;
 	start = ethernet + 1;

@@ -396,3 +396,17 @@ fn more_targets_than_the_maps_hold_change_nothing() {
     let request = frame(EtherType::IPV4, &[], &ip(v4().client, address("10.9.9.9"), UDP, &udp(1, 16_383)));
     assert_eq!(loaded.decide(&request), Decision::Ours);
 }
+
+#[test]
+fn frames_to_all_on_the_link_stay_with_the_kernel() {
+    let Some(mut loaded) = Loaded::with(&targets()) else { return };
+    for family in [v4(), v6()] {
+        let ether_type = if family.vip.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
+        let mut request = frame(ether_type, &[], &ip(family.client, family.vip, TCP, &tcp(50000, 443)));
+        assert_eq!(loaded.decide(&request), Decision::Ours);
+        for group in [[0xff; 6], [0x01, 0, 0x5e, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]] {
+            request[..6].copy_from_slice(&group);
+            assert_eq!(loaded.decide(&request), Decision::Kernels, "{group:02x?}");
+        }
+    }
+}
