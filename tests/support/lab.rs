@@ -144,8 +144,9 @@ impl Lab {
 
     fn connect(&self) {
         let quiet = ["net/ipv6/conf/all/accept_dad=0", "net/ipv6/conf/default/accept_dad=0"];
-        self.client.sysctl(&quiet);
-        self.switch.sysctl(&quiet);
+        for namespace in [&self.client, &self.switch, &self.node] {
+            namespace.sysctl(&quiet);
+        }
         // Frames between backends and weir cross the bridge whole, and the machine's firewall rules are not asked about them.
         self.switch.ip("link add name bridge type bridge forward_delay 0 mcast_snooping 0\nlink set bridge up");
         match self.layout.one_arm {
@@ -201,6 +202,16 @@ impl Lab {
                 backend.namespace.ip(&format!("address add {} dev eth0", family.on_link(family.backend(number))));
             }
         }
+        self.detect_duplicates_again();
+    }
+
+    /// The node's own addresses were there at once, as on a machine that has been up for a while; those that weir adds get no such
+    /// favour from the laboratory.
+    fn detect_duplicates_again(&self) {
+        let settings: Vec<String> =
+            ["all"].iter().chain(self.layout.interfaces()).map(|name| format!("net/ipv6/conf/{name}/accept_dad=1")).collect();
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        self.node.sysctl(&settings);
     }
 
     /// Captures what the client and what the backends see, kept only if the test fails.
