@@ -266,7 +266,13 @@ impl Scratch {
         at: usize,
     ) -> Way<PortId> {
         match &self.headers[at] {
-            Ok(headers) => process_packet(context, visit, frame, headers, self.hashes[at], self.guesses[at]),
+            Ok(headers) if headers.ip == Ip::V4 && has_ports(headers) => {
+                // What pass 1 read of the packet is still what it says: nothing has written to it.
+                let (addresses, ports) = (self.words.first[at], (self.words.second[at] >> 8) as u32);
+                let tuple = Tuple { addresses, ports, protocol: headers.protocol };
+                run_hooks(context, visit, frame, headers, &Lookup::<V4> { tuple, hash: self.hashes[at], guess: self.guesses[at] })
+            }
+            Ok(headers) => process_other(context, visit, frame, headers, (self.hashes[at], self.guesses[at])),
             Err(malformed) => Err(Verdict::Drop((*malformed).into())),
         }
     }
@@ -283,15 +289,14 @@ fn tuple<F: Manip>(bytes: &[u8], headers: &Headers) -> Tuple<F> {
     Tuple { addresses: F::read(bytes, headers), ports: headers.ports(bytes), protocol: headers.protocol }
 }
 
-/// The way of one packet, of which passes 1 and 2 have left headers, hash and guess.
-#[inline(always)]
-fn process_packet<const HOOKED: bool>(
+/// The way of one packet of any kind.
+#[inline(never)]
+fn process_other<const HOOKED: bool>(
     context: &mut Context<'_, HOOKED>,
     visit: &mut Visit<'_>,
     frame: &mut Frame<'_>,
     headers: &Headers,
-    hash: u64,
-    guess: Guess,
+    (hash, guess): (u64, Guess),
 ) -> Way<PortId> {
     if !has_ports(headers) {
         return Err(Verdict::Drop(untracked(headers)));
@@ -414,7 +419,7 @@ fn begin_anew<const HOOKED: bool>(
         Ip::V4 => V4::table(conntrack).hash(&tuple(frame.bytes(), &headers)),
         Ip::V6 => V6::table(conntrack).hash(&tuple(frame.bytes(), &headers)),
     };
-    process_packet(context, visit, frame, &headers, hash, Guess::default())
+    process_other(context, visit, frame, &headers, (hash, Guess::default()))
 }
 
 impl<const HOOKED: bool> Context<'_, HOOKED> {
