@@ -3,7 +3,6 @@
 
 #![allow(unsafe_code)] // one promise about a type, see there
 
-use super::BURST_LANES;
 use super::prefetch::prefetch;
 use super::region::{Plain, Region};
 use std::io;
@@ -43,7 +42,7 @@ impl Floor {
     /// For each pair of lines reads that of the index, then reads and writes that of the entries; both are asked for a pass ahead, as the
     /// datapath does. Returns a sum that depends on all of it.
     #[inline(never)]
-    pub fn touch(&self, lines: &[(u32, u32); BURST_LANES]) -> u64 {
+    pub fn touch(&self, lines: &[(u32, u32)]) -> u64 {
         let (index, entries) = (self.index.items(), self.entries.items());
         let mut sum = 0u64;
         for (first, _) in lines {

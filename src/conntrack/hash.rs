@@ -1,12 +1,11 @@
 //! SipHash-1-3 of whole words under a key drawn at start.
 //!
 //! Tuples come from attackers, so the hash is keyed and strong enough that nobody outside can aim at one bucket; the kernel's
-//! conntrack uses SipHash for the same reason. A burst is hashed in lanes that the compiler turns into vector instructions: the widest
-//! the machine has, chosen at run time, so that one binary runs on any x86-64.
+//! conntrack uses SipHash for the same reason. The tuples of a burst are hashed in lanes that the compiler turns into vector instructions:
+//! the widest the machine has, chosen at run time, so that one binary runs on any x86-64.
 
 #![allow(unsafe_code)] // calls of functions compiled for wider vectors, after asking the CPU
 
-use crate::conntrack::BURST_LANES;
 use std::hash::{BuildHasher, RandomState};
 
 /// The secret of one table and the way to hash a burst on this machine.
@@ -25,20 +24,11 @@ enum Lanes {
     Avx512,
 }
 
-/// Two words a tuple, for a whole burst.
-#[derive(Debug)]
-pub struct BurstWords {
-    /// The first word of each tuple.
-    pub first: [u64; BURST_LANES],
-    /// The second word of each tuple.
-    pub second: [u64; BURST_LANES],
-}
+/// Tuples that are hashed side by side; each line of a round becomes one vector instruction over all of them.
+pub const LANES: usize = 8;
 
-impl Default for BurstWords {
-    fn default() -> Self {
-        Self { first: [0; BURST_LANES], second: [0; BURST_LANES] }
-    }
-}
+/// One word of each of these tuples.
+pub type Words = [u64; LANES];
 
 macro_rules! sip_round {
     ($v0:expr, $v1:expr, $v2:expr, $v3:expr) => {
@@ -90,17 +80,17 @@ impl HashKey {
         v0 ^ v1 ^ v2 ^ v3
     }
 
-    /// [`HashKey::hash`] of the two words of each tuple of a burst.
-    #[inline]
-    pub fn hash_burst(&self, words: &BurstWords, hashes: &mut [u64; BURST_LANES]) {
+    /// [`HashKey::hash`] of the two words of each of [`LANES`] tuples.
+    #[inline(always)]
+    pub fn hash_lanes(&self, first: &Words, second: &Words, hashes: &mut Words) {
         match self.lanes {
-            Lanes::Baseline => hash_lanes(self.start(), words, hashes),
+            Lanes::Baseline => hash_lanes(self.start(), first, second, hashes),
             // SAFETY: `widest_lanes` chose this one because the CPU has AVX2.
             #[cfg(target_arch = "x86_64")]
-            Lanes::Avx2 => unsafe { hash_lanes_avx2(self.start(), words, hashes) },
+            Lanes::Avx2 => unsafe { hash_lanes_avx2(self.start(), first, second, hashes) },
             // SAFETY: `widest_lanes` chose this one because the CPU has AVX-512F and VL.
             #[cfg(target_arch = "x86_64")]
-            Lanes::Avx512 => unsafe { hash_lanes_avx512(self.start(), words, hashes) },
+            Lanes::Avx512 => unsafe { hash_lanes_avx512(self.start(), first, second, hashes) },
         }
     }
 }
@@ -120,51 +110,43 @@ fn widest_lanes() -> Lanes {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn hash_lanes_avx2(start: [u64; 4], words: &BurstWords, hashes: &mut [u64; BURST_LANES]) {
-    hash_lanes(start, words, hashes);
+fn hash_lanes_avx2(start: [u64; 4], first: &Words, second: &Words, hashes: &mut Words) {
+    hash_lanes(start, first, second, hashes);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl")]
-fn hash_lanes_avx512(start: [u64; 4], words: &BurstWords, hashes: &mut [u64; BURST_LANES]) {
-    hash_lanes(start, words, hashes);
+fn hash_lanes_avx512(start: [u64; 4], first: &Words, second: &Words, hashes: &mut Words) {
+    hash_lanes(start, first, second, hashes);
 }
 
-/// Tuples hashed side by side; each line of a round becomes one vector instruction over all of them.
-const WIDTH: usize = 8;
-
 #[inline(always)]
-fn hash_lanes(start: [u64; 4], words: &BurstWords, hashes: &mut [u64; BURST_LANES]) {
-    let (firsts, _) = words.first.as_chunks::<WIDTH>();
-    let (seconds, _) = words.second.as_chunks::<WIDTH>();
-    let (outs, _) = hashes.as_chunks_mut::<WIDTH>();
-    for ((first, second), out) in firsts.iter().zip(seconds).zip(outs) {
-        let [mut v0, mut v1, mut v2, mut v3] = start.map(|word| [word; WIDTH]);
-        macro_rules! round {
-            () => {
-                for lane in 0..WIDTH {
-                    sip_round!(v0[lane], v1[lane], v2[lane], v3[lane]);
-                }
-            };
-        }
-        for word in [first, second, &[16 << 56; WIDTH]] {
-            for lane in 0..WIDTH {
-                v3[lane] ^= word[lane];
+fn hash_lanes(start: [u64; 4], first: &Words, second: &Words, hashes: &mut Words) {
+    let [mut v0, mut v1, mut v2, mut v3] = start.map(|word| [word; LANES]);
+    macro_rules! round {
+        () => {
+            for lane in 0..LANES {
+                sip_round!(v0[lane], v1[lane], v2[lane], v3[lane]);
             }
-            round!();
-            for lane in 0..WIDTH {
-                v0[lane] ^= word[lane];
-            }
-        }
-        for lane in &mut v2 {
-            *lane ^= 0xff;
+        };
+    }
+    for word in [first, second, &[16 << 56; LANES]] {
+        for lane in 0..LANES {
+            v3[lane] ^= word[lane];
         }
         round!();
-        round!();
-        round!();
-        for lane in 0..WIDTH {
-            out[lane] = v0[lane] ^ v1[lane] ^ v2[lane] ^ v3[lane];
+        for lane in 0..LANES {
+            v0[lane] ^= word[lane];
         }
+    }
+    for lane in &mut v2 {
+        *lane ^= 0xff;
+    }
+    round!();
+    round!();
+    round!();
+    for lane in 0..LANES {
+        hashes[lane] = v0[lane] ^ v1[lane] ^ v2[lane] ^ v3[lane];
     }
 }
 
@@ -196,17 +178,13 @@ mod tests {
     #[test]
     fn every_width_gives_the_same_hashes() {
         let key = HashKey::random();
-        let mut words = BurstWords::default();
-        for lane in 0..BURST_LANES {
-            words.first[lane] = (lane as u64).wrapping_mul(0x1234_5678_9abc_def1);
-            words.second[lane] = !(lane as u64) << 7;
-        }
-        let widths = [Lanes::Baseline, widest_lanes()];
-        for lanes in widths {
-            let mut hashes = [0; BURST_LANES];
-            HashKey { lanes, ..key }.hash_burst(&words, &mut hashes);
+        let first: Words = std::array::from_fn(|lane| (lane as u64).wrapping_mul(0x1234_5678_9abc_def1));
+        let second: Words = std::array::from_fn(|lane| !(lane as u64) << 7);
+        for lanes in [Lanes::Baseline, widest_lanes()] {
+            let mut hashes = [0; LANES];
+            HashKey { lanes, ..key }.hash_lanes(&first, &second, &mut hashes);
             for (lane, hash) in hashes.into_iter().enumerate() {
-                assert_eq!(hash, key.hash([words.first[lane], words.second[lane]]), "{lanes:?} {lane}");
+                assert_eq!(hash, key.hash([first[lane], second[lane]]), "{lanes:?} {lane}");
             }
         }
     }

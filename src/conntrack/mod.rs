@@ -28,7 +28,7 @@ pub use expire::Swept;
 pub use family::{Family, V4, V6};
 pub use floor::Floor;
 pub use free_list::Hoard;
-pub use hash::{BurstWords, HashKey};
+pub use hash::{HashKey, LANES, Words};
 pub use table::{Confirmed, Found, Guess, Reserved, Table, Unconfirmed};
 pub use tcp_state::TcpState;
 pub use timeout::{MAX_TIMEOUT, Millis, Timeouts};
@@ -42,9 +42,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Tuples that are hashed side by side: a whole burst.
-pub const BURST_LANES: usize = 64;
 
 const TCP: u8 = 6;
 

@@ -1,7 +1,7 @@
-//! The way of a burst: three passes, so that the cache lines of sixty-four packets are on their way at the same time.
+//! The way of a burst: three passes, so that the cache lines of many packets are on their way while others are worked on.
 //!
-//! 1. Parse each frame, hash its tuple, ask for the line of the index.
-//! 2. Read that line, ask for the line of the entry.
+//! 1. Eight by eight: parse each frame, hash its tuple, ask for the line of the index.
+//! 2. [`AHEAD`] packets before its turn: read that line, ask for the line of the entry.
 //! 3. Packet by packet: PREROUTING, FORWARD, POSTROUTING.
 
 use super::burst::BURST;
@@ -9,8 +9,7 @@ use super::hook::{Hooks, priority};
 use super::verdict::{Verdict, Way};
 use super::{Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, forward, local_in, postrouting, prerouting};
 use crate::conntrack::{
-    BURST_LANES, BurstWords, Conntrack, Direction, Found, Guess, Hoard, Millis, State, Table, Tables, TcpState, Tuple, V4, V6,
-    Visit, Walker,
+    Conntrack, Direction, Found, Guess, Hoard, LANES, Millis, State, Table, Tables, TcpState, Tuple, V4, V6, Visit, Walker, Words,
 };
 use crate::nat::Manip;
 use crate::nat::icmp_limit::{self, IcmpLimit};
@@ -19,7 +18,7 @@ use crate::service::Snapshot;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
-const _: () = assert!(BURST == BURST_LANES);
+const _: () = assert!(BURST == GROUPS * LANES);
 
 /// What all workers share.
 #[derive(Debug)]
@@ -47,13 +46,20 @@ pub struct Lane {
 /// What the passes hand on to each other; kept so that it need not be made anew for each burst.
 #[derive(Debug)]
 struct Scratch {
-    words: BurstWords,
-    hashes: [u64; BURST],
+    /// First and second word of each IPv4 tuple, in groups that are hashed together.
+    words: [(Words, Words); GROUPS],
+    hashes: [Words; GROUPS],
     has_v6: bool,
     v6_hashes: [u64; BURST],
     guesses: [Guess; BURST],
     headers: [Result<Headers, Malformed>; BURST],
 }
+
+/// Groups of tuples in a burst.
+const GROUPS: usize = BURST / LANES;
+
+/// How many packets before its own turn a packet's entry is asked for: long enough for memory to answer, short enough to be still there.
+const AHEAD: usize = 16;
 
 /// What the steps of one packet need besides the packet.
 pub(super) struct Context<'a, const HOOKED: bool> {
@@ -115,8 +121,8 @@ impl Datapath {
     /// What a worker that counts in `counters` needs; `None` when there are 128 of them already.
     pub fn lane(&self, counters: Arc<Counters>) -> Option<Lane> {
         let scratch = Scratch {
-            words: BurstWords::default(),
-            hashes: [0; BURST],
+            words: [([0; LANES], [0; LANES]); GROUPS],
+            hashes: [[0; LANES]; GROUPS],
             has_v6: false,
             v6_hashes: [0; BURST],
             guesses: [Guess::default(); BURST],
@@ -151,8 +157,15 @@ impl Datapath {
                 tally: Tally::default(),
             };
             let mut visit = lane.walker.enter();
-            lane.scratch.look_ahead(&self.conntrack, burst);
+            let count = burst.len();
+            lane.scratch.parse_and_hash(&self.conntrack, burst);
+            for at in 0..count.min(AHEAD) {
+                lane.scratch.guess(&self.conntrack, at);
+            }
             for (at, frame) in burst.iter_mut().enumerate() {
+                if at + AHEAD < count {
+                    lane.scratch.guess(&self.conntrack, at + AHEAD);
+                }
                 let verdict = lane.scratch.process_packet(&mut context, &mut visit, frame, at);
                 match verdict {
                     Ok(port) => frame.fate = Fate::Transmit(port),
@@ -176,82 +189,77 @@ impl Tally {
 }
 
 impl Scratch {
-    #[inline(always)]
-    fn set_words(&mut self, at: usize, bytes: &[u8], headers: &Headers) {
-        self.words.first[at] = headers.addresses_v4(bytes);
-        self.words.second[at] = u64::from(headers.ports(bytes)) << 8 | u64::from(headers.protocol);
+    /// Pass 1.
+    #[inline]
+    fn parse_and_hash(&mut self, conntrack: &Conntrack, burst: &[Frame<'_>]) {
+        let v4: &Table<V4> = conntrack.table();
+        self.has_v6 = false;
+        for (group, frames) in burst.chunks(LANES).enumerate() {
+            for (lane, frame) in frames.iter().enumerate() {
+                let (at, bytes) = (group * LANES + lane, frame.bytes());
+                // Two arms that each write their result where it stays: one value handed through both would be copied on the way.
+                match parse_plain(bytes) {
+                    Some(headers) => {
+                        self.set_words(at, bytes, &headers);
+                        self.headers[at] = Ok(headers);
+                    }
+                    None => self.look_at_any(conntrack, at, bytes),
+                }
+            }
+            let (first, second) = &self.words[group];
+            v4.key().hash_lanes(first, second, &mut self.hashes[group]);
+            // Of a frame that is no such packet, some line is asked for that nobody will need: cheaper than asking whether it is.
+            for hash in &self.hashes[group] {
+                v4.prefetch_bucket(*hash);
+            }
+        }
     }
 
-    /// Pass 1 for a frame of any shape.
+    #[inline(always)]
+    fn set_words(&mut self, at: usize, bytes: &[u8], headers: &Headers) {
+        let (first, second) = &mut self.words[at / LANES];
+        first[at % LANES] = headers.addresses_v4(bytes);
+        second[at % LANES] = u64::from(headers.ports(bytes)) << 8 | u64::from(headers.protocol);
+    }
+
+    /// Pass 1 for a frame of any shape. IPv6 tuples are hashed here, one by one.
     #[inline(never)]
-    fn look_at_any(&mut self, at: usize, bytes: &[u8]) {
+    fn look_at_any(&mut self, conntrack: &Conntrack, at: usize, bytes: &[u8]) {
         self.headers[at] = parse(bytes);
         if let Ok(headers) = self.headers[at]
             && has_ports(&headers)
         {
             match headers.ip {
                 Ip::V4 => self.set_words(at, bytes, &headers),
-                Ip::V6 => self.has_v6 = true,
-            }
-        }
-    }
-
-    /// Passes 1 and 2.
-    #[inline]
-    fn look_ahead(&mut self, conntrack: &Conntrack, burst: &[Frame<'_>]) {
-        let (v4, v6): (&Table<V4>, &Table<V6>) = (conntrack.table(), conntrack.table());
-        self.has_v6 = false;
-        for (at, frame) in burst.iter().enumerate() {
-            let bytes = frame.bytes();
-            // Two arms that each write their result where it stays: one value handed through both would be copied on the way.
-            match parse_plain(bytes) {
-                Some(headers) => {
-                    self.set_words(at, bytes, &headers);
-                    self.headers[at] = Ok(headers);
+                Ip::V6 => {
+                    let v6: &Table<V6> = conntrack.table();
+                    self.has_v6 = true;
+                    self.v6_hashes[at] = v6.hash(&tuple(bytes, &headers));
+                    v6.prefetch_bucket(self.v6_hashes[at]);
                 }
-                None => self.look_at_any(at, bytes),
-            }
-        }
-        v4.key().hash_burst(&self.words, &mut self.hashes);
-        // Of a frame that is no such packet, some line is asked for that nobody will need: cheaper than asking whether it is.
-        for hash in &self.hashes[..burst.len()] {
-            v4.prefetch_bucket(*hash);
-        }
-        if self.has_v6 {
-            self.hash_v6(v6, burst);
-        }
-        for (hash, guess) in self.hashes.iter().zip(&mut self.guesses).take(burst.len()) {
-            *guess = v4.guess(*hash);
-        }
-        if self.has_v6 {
-            self.guess_v6(v6, burst.len());
-        }
-    }
-
-    /// The IPv6 packets of the burst: hashed one by one, their lines asked for.
-    #[inline(never)]
-    fn hash_v6(&mut self, v6: &Table<V6>, burst: &[Frame<'_>]) {
-        for (at, frame) in burst.iter().enumerate() {
-            if let Some(headers) = self.v6_headers(at) {
-                self.v6_hashes[at] = v6.hash(&tuple::<V6>(frame.bytes(), &headers));
-                v6.prefetch_bucket(self.v6_hashes[at]);
             }
         }
     }
 
-    /// Pass 2 for the IPv6 packets of the burst.
-    #[inline(never)]
-    fn guess_v6(&mut self, v6: &Table<V6>, count: usize) {
-        for at in 0..count {
-            if self.v6_headers(at).is_some() {
-                self.hashes[at] = self.v6_hashes[at];
-                self.guesses[at] = v6.guess(self.hashes[at]);
-            }
+    /// Pass 2 for the packet at index `at`.
+    #[inline(always)]
+    fn guess(&mut self, conntrack: &Conntrack, at: usize) {
+        if self.has_v6 && self.is_v6(at) {
+            let v6: &Table<V6> = conntrack.table();
+            self.guesses[at] = v6.guess(self.v6_hashes[at]);
+        } else {
+            let v4: &Table<V4> = conntrack.table();
+            self.guesses[at] = v4.guess(self.hash_v4(at));
         }
     }
 
-    fn v6_headers(&self, at: usize) -> Option<Headers> {
-        self.headers[at].ok().filter(|headers| headers.ip == Ip::V6 && has_ports(headers))
+    #[inline(always)]
+    fn hash_v4(&self, at: usize) -> u64 {
+        self.hashes[at / LANES][at % LANES]
+    }
+
+    fn is_v6(&self, at: usize) -> bool {
+        self.headers[at].is_ok_and(|headers| headers.ip == Ip::V6 && has_ports(&headers))
     }
 }
 
@@ -268,11 +276,13 @@ impl Scratch {
         match &self.headers[at] {
             Ok(headers) if headers.ip == Ip::V4 && has_ports(headers) => {
                 // What pass 1 read of the packet is still what it says: nothing has written to it.
-                let (addresses, ports) = (self.words.first[at], (self.words.second[at] >> 8) as u32);
+                let (first, second) = &self.words[at / LANES];
+                let (addresses, ports) = (first[at % LANES], (second[at % LANES] >> 8) as u32);
                 let tuple = Tuple { addresses, ports, protocol: headers.protocol };
-                run_hooks(context, visit, frame, headers, &Lookup::<V4> { tuple, hash: self.hashes[at], guess: self.guesses[at] })
+                let lookup = Lookup::<V4> { tuple, hash: self.hash_v4(at), guess: self.guesses[at] };
+                run_hooks(context, visit, frame, headers, &lookup)
             }
-            Ok(headers) => process_other(context, visit, frame, headers, (self.hashes[at], self.guesses[at])),
+            Ok(headers) => process_other(context, visit, frame, headers, (self.v6_hashes[at], self.guesses[at])),
             Err(malformed) => Err(Verdict::Drop((*malformed).into())),
         }
     }

@@ -150,7 +150,7 @@ impl Subject {
     fn floor_round(&mut self, floor: &Floor, packets: usize) -> Duration {
         let mut spent = Duration::ZERO;
         for _ in 0..packets / BURST {
-            let lines = std::array::from_fn(|_| floor.lines(self.random.next(), self.random.next()));
+            let lines: [_; BURST] = std::array::from_fn(|_| floor.lines(self.random.next(), self.random.next()));
             let start = Instant::now();
             black_box(floor.touch(&lines));
             spent += start.elapsed().saturating_sub(self.clock);
