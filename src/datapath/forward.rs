@@ -8,6 +8,7 @@ use super::verdict::{Verdict, Way};
 use super::{DropReason, Frame, NextHopId, Unreachable};
 use crate::conntrack::{Direction, Found, State};
 use crate::packet::Headers;
+use crate::service::Backend;
 use std::net::IpAddr;
 
 /// The next hop of a packet of a known connection.
@@ -32,8 +33,21 @@ fn route_anew<F: Tracked, const HOOKED: bool>(context: &Context<'_, HOOKED>, fou
     Ok(hop)
 }
 
+/// The next hop toward a backend: the one it was last reached by, while routes stay.
+#[inline]
+pub(super) fn route_to_backend<const HOOKED: bool>(context: &Context<'_, HOOKED>, backend: &Backend) -> Way<(NextHopId, Hop)> {
+    if let Some(id) = backend.hop(context.epoch).map(NextHopId)
+        && let Some(hop) = context.datapath.next_hops.hop(id)
+    {
+        return Ok((id, hop));
+    }
+    let (id, hop) = route_to(context, backend.address().ip())?;
+    backend.set_hop(context.epoch, id.0);
+    Ok((id, hop))
+}
+
 /// The next hop toward an address.
-pub(super) fn route_to<const HOOKED: bool>(context: &Context<'_, HOOKED>, destination: IpAddr) -> Way<(NextHopId, Hop)> {
+fn route_to<const HOOKED: bool>(context: &Context<'_, HOOKED>, destination: IpAddr) -> Way<(NextHopId, Hop)> {
     let next_hops = &context.datapath.next_hops;
     match next_hops.find(destination) {
         Ok(id) => next_hops.hop(id).map(|hop| (id, hop)).ok_or(DropReason::NeighbourUnresolved.into()),

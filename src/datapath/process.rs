@@ -365,7 +365,7 @@ fn open<F: Tracked, const HOOKED: bool>(
     prerouting::run_handlers(context, frame, headers, priority::CONNTRACK..priority::NAT_DST, || Some(summary()))?;
     let opening = prerouting::dnat(context.snapshot, frame.bytes(), headers)?;
     prerouting::run_handlers(context, frame, headers, priority::NAT_DST..i32::MAX, || Some(summary()))?;
-    let (id, hop) = forward::route_to(context, opening.target.ip())?;
+    let (id, hop) = forward::route_to_backend(context, opening.backend)?;
     forward::admit(context, frame, headers, hop, summary)?;
     postrouting::run_handlers(context, frame, headers, summary)?;
     let entry = postrouting::confirm(context, visit, headers, lookup, &opening)?;

@@ -21,6 +21,8 @@ pub struct Backend {
     pub member: Arc<Member>,
     /// Connections confirmed since the daemon started.
     pub total_connections: AtomicU64,
+    /// The next hop toward it as a first packet last looked it up: 1, epoch (16), number (16); 0 not yet.
+    hop: AtomicU64,
     /// Where the search for the next free SNAT port goes on.
     port_cursor: AtomicU32,
     /// Targets for which the search found none: protocol and port in the upper half, with its highest bit set, and the time in
@@ -39,6 +41,7 @@ impl Backend {
             pool: pool.to_owned(),
             member,
             total_connections: AtomicU64::new(0),
+            hop: AtomicU64::new(0),
             port_cursor: AtomicU32::new(0),
             exhausted: Default::default(),
         }
@@ -54,6 +57,17 @@ impl Backend {
     /// The next search for a free SNAT port begins with this candidate.
     pub fn begin_ports_at(&self, candidate: u32) {
         self.port_cursor.store(candidate, Relaxed);
+    }
+
+    /// The next hop toward this backend, if it was looked up at this epoch.
+    pub fn hop(&self, epoch: u16) -> Option<u16> {
+        let hop = self.hop.load(Relaxed);
+        (hop >> 16 == 1 << 16 | u64::from(epoch)).then_some(hop as u16)
+    }
+
+    /// Notes a next hop that was looked up at `epoch`.
+    pub fn set_hop(&self, epoch: u16, hop: u16) {
+        self.hop.store(1 << 32 | u64::from(epoch) << 16 | u64::from(hop), Relaxed);
     }
 
     /// Where the search for a free SNAT port begins: one further for every caller.
