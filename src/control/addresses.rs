@@ -1,13 +1,14 @@
 //! VIPs and SNAT addresses on the interfaces, so that the kernel answers ARP and ND for them, and what is needed to take them off again.
 
 use super::{Placed, StartError, StateFile};
-use crate::kernel::{Link, Netlink, Owner, announce};
-use std::collections::BTreeMap;
+use crate::config::Config;
+use crate::kernel::{Address, Link, Netlink, Owner, announce};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Where an address is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     interface: String,
     index: u32,
@@ -18,7 +19,8 @@ struct Place {
 pub(super) struct Addresses {
     netlink: Netlink,
     state: StateFile,
-    ours: BTreeMap<IpAddr, Place>,
+    /// An address is in two places while it moves from one to the other.
+    ours: BTreeSet<(IpAddr, Place)>,
 }
 
 impl Addresses {
@@ -48,41 +50,45 @@ impl Addresses {
         Ok(())
     }
 
-    /// Whether it was not there before.
+    /// Whether it was not there before. If it was on another interface, it goes from there last: at no time is nobody asked for it.
     fn add_one(&mut self, address: IpAddr, link: &Link) -> Result<bool, StartError> {
         let place = Place { interface: link.name.clone(), index: link.index };
-        let known = self.ours.get(&address).cloned();
-        if let Some(known) = known.as_ref().filter(|known| **known != place) {
-            self.netlink.remove_address(known.index, address)?;
-        }
+        let before = self.places(address);
+        let known = before.contains(&place);
         // Written down first: a kill between the two leaves a name too many in the file, never one too few.
-        self.ours.insert(address, place);
+        self.ours.insert((address, place.clone()));
         self.record();
         let owner = match self.netlink.add_address(link.index, address) {
             Ok(owner) => owner,
             Err(error) => {
-                self.forget(address);
+                self.forget(address, &place);
                 return Err(error.into());
             }
         };
-        if owner == Owner::Other && known.is_none() {
+        if owner == Owner::Other && !known {
             // Somebody else's: used, but not taken off at the end.
-            self.forget(address);
+            self.forget(address, &place);
         }
         if let Err(error) = announce(link, address) {
             warn!("{error}");
         }
-        Ok(known.is_none())
+        for old in before.iter().filter(|old| **old != place) {
+            info!("{address} moves from interface {} to interface {}", old.interface, place.interface);
+            self.take_off(address, old);
+        }
+        Ok(before.is_empty())
     }
 
-    /// Puts addresses back that are not on their interface any more.
+    /// Puts addresses back that are not on their interface any more, and moves those that are on another one.
     ///
     /// # Errors
     /// When the kernel refuses one; the others are not tried.
-    pub(super) fn restore(&mut self, wanted: &BTreeMap<IpAddr, Link>) -> Result<(), StartError> {
-        let there: Vec<(u32, IpAddr)> = self.netlink.addresses()?.iter().map(|item| (item.index, item.address)).collect();
-        for (address, link) in wanted.iter().filter(|(address, link)| !there.contains(&(link.index, **address))) {
-            self.add_one(*address, link)?;
+    pub(super) fn restore(&mut self, wanted: &BTreeMap<IpAddr, Link>, there: &[Address]) -> Result<(), StartError> {
+        for (address, link) in wanted {
+            let is_there = there.iter().any(|item| (item.index, item.address) == (link.index, *address));
+            if !is_there || self.places(*address).iter().any(|place| place.index != link.index) {
+                self.add_one(*address, link)?;
+            }
         }
         Ok(())
     }
@@ -90,26 +96,80 @@ impl Addresses {
     /// Takes those of these addresses off that are ours.
     pub(super) fn remove(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         for address in addresses {
-            let Some(place) = self.ours.get(&address) else { continue };
-            if let Err(error) = self.netlink.remove_address(place.index, address) {
-                warn!("{error}; {address} stays on interface {}", place.interface);
+            for place in self.places(address) {
+                self.take_off(address, &place);
             }
-            self.forget(address);
         }
+    }
+
+    fn take_off(&mut self, address: IpAddr, place: &Place) {
+        if let Err(error) = self.netlink.remove_address(place.index, address) {
+            warn!("{error}; {address} stays on interface {}", place.interface);
+        }
+        self.forget(address, place);
+    }
+
+    /// Refuses SNAT addresses that the host has from somebody else, for weir takes all packets to them; warns of VIPs of which that is
+    /// true as well, where it may be meant.
+    ///
+    /// # Errors
+    /// [`StartError::SnatTaken`]
+    pub(super) fn check(&self, config: &Config, there: &[Address], links: &[Link]) -> Result<(), StartError> {
+        let interface = |item: &Address| {
+            let link = links.iter().find(|link| link.index == item.index);
+            link.map_or_else(|| format!("number {}", item.index), |link| link.name.clone())
+        };
+        for address in config.snat.addresses() {
+            if let Some(item) = self.foreign(address, there) {
+                return Err(StartError::SnatTaken { address, interface: interface(item) });
+            }
+        }
+        for service in config.services.iter().filter(|service| service.port.is_none()) {
+            if let Some(item) = self.foreign(service.vip, there) {
+                warn!(
+                    "service {}: {} is an address of the host, on interface {}, and the service is on every port: the host gets no \
+                     {} packet to it any more",
+                    service.name,
+                    service.vip,
+                    interface(item),
+                    service.protocol
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Where somebody else put this address.
+    fn foreign<'a>(&self, address: IpAddr, there: &'a [Address]) -> Option<&'a Address> {
+        let places = self.places(address);
+        // Kernels that keep no mark: what is written down is ours as well, if it looks as we put it there.
+        let ours = |item: &Address| {
+            item.owner == Owner::Weir || (item.is_host() && places.iter().any(|place| place.index == item.index))
+        };
+        there.iter().find(|item| item.address == address && !ours(item))
+    }
+
+    /// The interfaces on which weir put this address.
+    pub(super) fn indices(&self, address: IpAddr) -> impl Iterator<Item = u32> + '_ {
+        self.ours.iter().filter(move |(ours, _)| *ours == address).map(|(_, place)| place.index)
+    }
+
+    fn places(&self, address: IpAddr) -> Vec<Place> {
+        self.ours.iter().filter(|(ours, _)| *ours == address).map(|(_, place)| place.clone()).collect()
     }
 
     /// Those that weir put there.
     pub(super) fn ours(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.ours.keys().copied()
+        self.ours.iter().map(|(address, _)| *address)
     }
 
-    fn forget(&mut self, address: IpAddr) {
-        self.ours.remove(&address);
+    fn forget(&mut self, address: IpAddr, place: &Place) {
+        self.ours.remove(&(address, place.clone()));
         self.record();
     }
 
     fn record(&mut self) {
-        let placed = |(address, place): (&IpAddr, &Place)| Placed { interface: place.interface.clone(), address: *address };
+        let placed = |(address, place): &(IpAddr, Place)| Placed { interface: place.interface.clone(), address: *address };
         let addresses: Vec<Placed> = self.ours.iter().map(placed).collect();
         if let Err(error) = self.state.record(&addresses) {
             warn!("the state file beside the admin socket could not be written: {error}");

@@ -11,10 +11,10 @@ use crate::admin::Server;
 use crate::config::Config;
 use crate::datapath::{Datapath, PortId};
 use crate::health::{Checker, HealthEvent};
-use crate::kernel::{Event, Link, Mirror, Monitor, Netlink, NetlinkError};
+use crate::kernel::{Event, Mirror, Monitor, Netlink, NetlinkError};
 use crate::service::BackendId;
 use crate::worker::{Monotonic, Resolver};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub(super) struct Daemon {
     pub(super) server: Server,
     pub(super) questions: Receiver<Question>,
     pub(super) retired: retired::Retired,
+    /// Addresses without a subnet, as far as they were told of.
+    pub(super) homeless: BTreeSet<IpAddr>,
     pub(super) expiry: Expiry,
     pub(super) refresh_at: Monotonic,
     pub(super) began: Monotonic,
@@ -125,12 +127,14 @@ impl Daemon {
             self.mirror.apply(event, &self.datapath.next_hops);
         }
         let listed = self.mirror.settle(&mut self.netlink, &self.datapath.next_hops);
+        // Links, addresses and routes: all that decides where an address belongs.
+        let changed = !matches!(listed, Ok(false));
         match listed {
             Ok(false) => {}
             Ok(true) => self.resolve_backends(),
             Err(error) => warn!("{error}; next hops may be out of date until the next change"),
         }
-        if events.iter().any(|event| matches!(event, Event::Link(_) | Event::AddressGone(_) | Event::Overrun)) {
+        if changed {
             self.restore_addresses();
         }
         Ok(())
@@ -156,12 +160,14 @@ impl Daemon {
         Ok(())
     }
 
-    /// Puts addresses back that went away without our doing, as those of IPv6 do with a link that goes down.
+    /// Puts addresses back that went away without our doing, as those of IPv6 do with a link that goes down, and moves those that
+    /// belong to another interface now.
     fn restore_addresses(&mut self) {
-        let wanted = start::placements(&self.config, self.retired.addresses(), &self.mirror, &mut self.netlink, &self.interfaces);
-        let restored = wanted.map_err(StartError::from).and_then(|wanted| {
-            let up: BTreeMap<IpAddr, Link> = wanted.into_iter().filter(|(_, link)| link.up).collect();
-            self.addresses.restore(&up)
+        let restored = self.netlink.addresses().map_err(StartError::from).and_then(|there| {
+            let mut wanted = self.placements(&self.config, self.retired.addresses(), &there);
+            wanted.retain(|_, link| link.up);
+            self.tell_homeless(&wanted, &there);
+            self.addresses.restore(&wanted, &there)
         });
         if let Err(error) = restored {
             warn!("{error}");

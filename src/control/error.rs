@@ -8,6 +8,7 @@ use crate::kernel::{AnnounceError, ChannelsError, Lacking, LinkError, NetlinkErr
 use crate::worker;
 use crate::xdp::XdpError;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// A start that failed; everything that was done is undone.
@@ -66,6 +67,17 @@ pub enum StartError {
     /// Links, addresses, routes, neighbours.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    /// weir takes all TCP and UDP packets to its SNAT addresses, so the host would lose them.
+    #[error(
+        "SNAT address {address} is already an address of the host, on interface {interface}, which could not be reached at it any \
+         more: give weir an address of its own in snat.addresses"
+    )]
+    SnatTaken {
+        /// In the config.
+        address: IpAddr,
+        /// Which has it.
+        interface: String,
+    },
     /// Gratuitous ARP or unsolicited neighbour advertisements.
     #[error(transparent)]
     Announce(#[from] AnnounceError),

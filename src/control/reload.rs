@@ -11,7 +11,7 @@
 //!    somebody else's now.
 
 use super::daemon::Daemon;
-use super::{StartError, plan, start, targets};
+use super::{StartError, plan, targets};
 use crate::config::Config;
 use crate::worker::Monotonic;
 use crate::xdp::Targets;
@@ -64,9 +64,13 @@ impl Daemon {
     }
 
     fn add(&mut self, new: &Config, retired: &BTreeSet<IpAddr>, both: &Targets) -> Result<(), StartError> {
+        let (there, links) = (self.netlink.addresses()?, self.netlink.links()?);
+        self.addresses.check(new, &there, &links)?;
         self.steer(both)?;
-        let wanted = start::placements(new, retired, &self.mirror, &mut self.netlink, &self.interfaces)?;
-        self.addresses.add(&wanted)
+        let wanted = self.placements(new, retired, &there);
+        self.addresses.add(&wanted)?;
+        self.tell_homeless(&wanted, &there);
+        Ok(())
     }
 
     /// What is steered.

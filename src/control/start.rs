@@ -5,7 +5,6 @@ use super::daemon::Daemon;
 use super::desk::FrontDesk;
 use super::expiry::Expiry;
 use super::interface::Interface;
-use super::placement::interface_for;
 use super::registry::Registry;
 use super::retired::Retired;
 use super::{StartError, StateFile, targets, workers};
@@ -14,10 +13,9 @@ use crate::config::{Checksum, Config};
 use crate::conntrack::Conntrack;
 use crate::datapath::{Datapath, Hooks, NextHops, PortId};
 use crate::health::Checker;
-use crate::kernel::{self, Link, Mirror, Monitor, Netlink, NetlinkError};
+use crate::kernel::{self, Mirror, Monitor, Netlink, NetlinkError};
 use crate::worker::{Monotonic, Resolver};
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use mio::Waker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -88,6 +86,7 @@ pub(super) fn start(
         server: Server::new(Arc::new(desk), Limits::default()),
         questions,
         retired: Retired::new(),
+        homeless: BTreeSet::new(),
         expiry: Expiry::new(began),
         refresh_at: began,
         began,
@@ -101,12 +100,15 @@ pub(super) fn start(
 impl Daemon {
     /// The last step: steers first, so that no packet for a VIP reaches the kernel once the address is there.
     fn take_traffic(&mut self) -> Result<(), StartError> {
+        let (there, links) = (self.netlink.addresses()?, self.netlink.links()?);
+        self.addresses.check(&self.config, &there, &links)?;
         let targets = targets::targets(&self.config, &BTreeSet::new());
         for interface in &mut self.interfaces {
             interface.steering.apply(&targets)?;
         }
-        let wanted = placements(&self.config, &BTreeSet::new(), &self.mirror, &mut self.netlink, &self.interfaces)?;
+        let wanted = self.placements(&self.config, &BTreeSet::new(), &there);
         self.addresses.add(&wanted)?;
+        self.tell_homeless(&wanted, &there);
         let leftovers: Vec<IpAddr> = self.addresses.ours().filter(|address| !wanted.contains_key(address)).collect();
         self.addresses.remove(leftovers);
         Ok(())
@@ -145,24 +147,6 @@ fn bind(path: &Path) -> Result<UnixListener, StartError> {
 
 fn interface_indices(netlink: &mut Netlink) -> Result<BTreeMap<String, u32>, NetlinkError> {
     Ok(netlink.links()?.into_iter().map(|link| (link.name, link.index)).collect())
-}
-
-/// Where each address that weir needs shall be.
-pub(super) fn placements(
-    config: &Config,
-    retired: &BTreeSet<IpAddr>,
-    mirror: &Mirror,
-    netlink: &mut Netlink,
-    interfaces: &[Interface],
-) -> Result<BTreeMap<IpAddr, Link>, NetlinkError> {
-    let mut subnets = Vec::new();
-    for address in netlink.addresses()? {
-        let port = interfaces.iter().find(|interface| interface.index == address.index).map(|interface| interface.port);
-        let subnet = IpNet::new(address.address, address.prefix_length);
-        subnets.extend(port.zip(subnet.ok()));
-    }
-    let link = |address| Some((address, mirror.link(interface_for(address, &subnets))?.clone()));
-    Ok(targets::addresses(&targets::targets(config, retired)).into_iter().filter_map(link).collect())
 }
 
 fn tell_modes(interfaces: &[Interface], running: &[workers::Running]) {

@@ -47,6 +47,11 @@ impl Address {
         let address = local.or(address)?;
         Some(Self { index: message.header.index, address, prefix_length: message.header.prefix_len, owner })
     }
+
+    /// Whether its prefix holds nothing but itself, as those that weir adds.
+    pub fn is_host(&self) -> bool {
+        self.prefix_length == if self.address.is_ipv4() { 32 } else { 128 }
+    }
 }
 
 impl Netlink {

@@ -74,6 +74,70 @@ fn addresses_come_back() {
     });
 }
 
+/// An address is where its subnet is, also when the subnet comes after the start or goes and comes back with its interface.
+#[test]
+fn addresses_follow_their_subnet() {
+    run("addresses_follow", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        let snat = Family::V6.snat();
+        let subnet = "address replace fd00:2::1/64 dev inside nodad";
+        lab.node.ip("address delete fd00:2::1/64 dev inside");
+        lab.start_weir();
+        assert!(is_on(lab, "outside", snat), "no subnet: the first interface");
+        assert!(lab.weir().log().contains("fd00:2::200: no interface has a subnet with it"), "{}", lab.weir().log());
+
+        let settled = |lab: &Lab| (is_on(lab, "inside", snat) && !is_on(lab, "outside", snat)).then_some(());
+        let served = |lab: &Lab, family| curl_name(lab, family).then_some(());
+        lab.node.ip(subnet);
+        wait_until("the SNAT address to be where its subnet is now", SOON, || settled(lab));
+        wait_until("an answer", SOON, || served(lab, Family::V6));
+        assert!(
+            lab.weir().log().contains("fd00:2::200 moves from interface outside to interface inside"),
+            "{}",
+            lab.weir().log()
+        );
+
+        lab.node.ip("link set dev inside down");
+        wait_until("the interface to be seen down", SOON, || (lab.weir().status()["interfaces"][1]["up"] == false).then_some(()));
+        lab.node.ip("link set dev inside up");
+        wait_until("the interface to be seen up", SOON, || (lab.weir().status()["interfaces"][1]["up"] == true).then_some(()));
+        lab.node.ip(subnet);
+        wait_until("the SNAT address to be back", SOON, || settled(lab));
+        for family in Family::BOTH {
+            wait_until("an answer after the link came back", SOON, || served(lab, family));
+            spread_of_requests(&lab.client, &family.url("name"), 30);
+        }
+    });
+}
+
+/// A SNAT address takes all traffic, so it may not be one that the host has from somebody else.
+#[test]
+fn a_reload_does_not_take_an_address_of_the_host() {
+    run("reload_host_address", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        lab.start_weir();
+        let mut config = lab.config.clone();
+        config.snat[0] = "10.2.0.1".parse().expect("an address");
+        config.add("more", "10.1.0.101:80".parse().expect("an address"), "tcp", vec![("10.2.0.11:80".parse().expect("one"), 1)]);
+        lab.weir().write_config(&config);
+        let refused = lab.weir().command("reload");
+        assert_eq!(refused.code(), Some(1), "{refused}");
+        for part in ["SNAT address 10.2.0.1 ", "interface inside", "snat.addresses", "nothing was applied"] {
+            assert!(refused.stderr.contains(part), "{part}: {refused}");
+        }
+        assert!(!has_address(lab, "10.1.0.101".parse().expect("an address")), "nothing of it was applied");
+        spread_of_requests(&lab.client, &Family::V4.url("name"), 30);
+
+        let mut config = lab.config.clone();
+        config.more = "[[service]]\nname = \"all\"\nvip = \"10.1.0.1\"\nprotocol = \"udp\"\npool = \"all\"\n
+             [[pool]]\nname = \"all\"\nbackends = [{ address = \"10.2.0.11\" }]\n"
+            .into();
+        reload(lab, &config);
+        let warning = "service all: 10.1.0.1 is an address of the host, on interface outside, and the service is on every port";
+        assert!(lab.weir().log().contains(warning), "{}", lab.weir().log());
+    });
+}
+
 #[test]
 fn a_removed_interface_ends_weir_with_its_name() {
     run("interface_removed", Layout::two_arm(), |lab| {
@@ -220,4 +284,8 @@ fn count(lab: &mut Lab, filter: &str) -> u64 {
 
 fn has_address(lab: &Lab, address: IpAddr) -> bool {
     lab.node.run("ip -o address").contains(&format!(" {address}/"))
+}
+
+fn is_on(lab: &Lab, interface: &str, address: IpAddr) -> bool {
+    lab.node.run(&format!("ip -o address show dev {interface}")).contains(&format!(" {address}/"))
 }

@@ -16,6 +16,7 @@ fn start_ups_that_must_fail() {
         interface_down(lab);
         no_privilege(lab);
         zero_copy_where_there_is_none(lab);
+        snat_address_of_the_host(lab);
         bad_config(lab);
         let left = lab.node.run("ip -d link");
         assert!(!left.contains("prog/xdp"), "a program was left attached: {left}");
@@ -64,6 +65,19 @@ fn zero_copy_where_there_is_none(lab: &mut Lab) {
     lab.config.interfaces[0].push_str("\nmode = \"zero-copy\"");
     expect(attempt(lab, &[]), FAILED, &["outside", "zero-copy"]);
     lab.config.interfaces = right;
+}
+
+fn snat_address_of_the_host(lab: &mut Lab) {
+    lab.node.ip("link set lo up\naddress add 10.2.0.222/32 dev lo");
+    for (at, address, interface) in [(0, "10.2.0.1", "inside"), (0, "10.2.0.222", "lo"), (1, "fd00:2::1", "inside")] {
+        let right = std::mem::replace(&mut lab.config.snat[at], address.parse().expect("an address"));
+        expect(
+            attempt(lab, &[]),
+            FAILED,
+            &[&format!("SNAT address {address} "), &format!("interface {interface},"), "snat.addresses"],
+        );
+        lab.config.snat[at] = right;
+    }
 }
 
 fn bad_config(lab: &mut Lab) {
