@@ -18,9 +18,12 @@ pub struct Client {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No socket.
     #[error("weir is not running (no socket at {})", .0.display())]
     NotRunning(PathBuf),
+    /// A socket that nobody listens at: a killed daemon leaves it.
+    #[error("weir is not running (nobody answers at {})", .0.display())]
+    NobodyAnswers(PathBuf),
     /// The socket's mode does not let us in.
     #[error("no permission to talk to weir at {}: be root, or of the group that owns the socket", .0.display())]
     NoPermission(PathBuf),
@@ -45,7 +48,8 @@ impl Client {
     /// When none does, or the file's mode does not allow it.
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning(path.to_owned()),
+            io::ErrorKind::NotFound => ClientError::NotRunning(path.to_owned()),
+            io::ErrorKind::ConnectionRefused => ClientError::NobodyAnswers(path.to_owned()),
             io::ErrorKind::PermissionDenied => ClientError::NoPermission(path.to_owned()),
             _ => error.into(),
         })?;

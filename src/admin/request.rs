@@ -4,12 +4,12 @@ use super::ConnectionFilter;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
-/// A request. On the wire: `{"command":"status"}`.
+/// A request. On the wire: `{"command":"status"}`. Requests without keys have braces all the same: only so does serde refuse unknown keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Answered by [`super::Answer::Status`].
-    Status,
+    Status {},
     /// Answered by one [`super::Answer::Connection`] each, then [`super::Answer::End`].
     ConnectionList {
         /// Which ones.
@@ -36,9 +36,9 @@ pub enum Request {
         flow: Flow,
     },
     /// Answered by [`super::Answer::Drops`].
-    Drops,
+    Drops {},
     /// Answered by [`super::Answer::Reloaded`] or an error.
-    Reload,
+    Reload {},
     /// Answered by [`super::Answer::Explained`].
     Explain {
         /// The packet.

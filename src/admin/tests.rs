@@ -19,7 +19,7 @@ impl Desk for Counting {
                 (0..count).try_for_each(|count| say(&Answer::Count { count }))?;
                 say(&Answer::End { count })
             }
-            Request::Drops => say(&Answer::Drops(Vec::new())),
+            Request::Drops {} => say(&Answer::Drops(Vec::new())),
             _ => say(&Answer::Error { message: "not known here".into() }),
         }
     }
@@ -56,7 +56,7 @@ fn one_connection_may_ask_again_and_again() {
     let daemon = start(Limits::default());
     let mut client = connect(&daemon.path);
     for _ in 0..3 {
-        assert_eq!(client.ask(&Request::Drops).unwrap(), Answer::Drops(Vec::new()));
+        assert_eq!(client.ask(&Request::Drops {}).unwrap(), Answer::Drops(Vec::new()));
     }
 }
 
@@ -76,7 +76,7 @@ fn a_long_list_comes_whole_and_ends_with_its_length() {
 #[test]
 fn a_refusal_carries_the_daemons_words() {
     let daemon = start(Limits::default());
-    let error = connect(&daemon.path).ask(&Request::Status).unwrap_err();
+    let error = connect(&daemon.path).ask(&Request::Status {}).unwrap_err();
     assert_eq!(error.to_string(), "not known here");
 }
 
@@ -103,6 +103,29 @@ fn an_unknown_command_or_key_is_refused_by_name() {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     assert!(text.contains("`dance`") && text.contains("`colour`"), "{text}");
+}
+
+#[test]
+fn an_unknown_key_beside_the_command_is_refused() {
+    let flow = r#""flow":{"source":"10.0.0.1:1","destination":"10.0.0.2:2","protocol":6}"#;
+    for (command, keys) in [
+        ("status", ""),
+        ("drops", ""),
+        ("reload", ""),
+        ("connection_list", ""),
+        ("connection_count", ""),
+        ("connection_show", flow),
+        ("connection_delete", flow),
+        ("explain", flow),
+    ] {
+        let comma = if keys.is_empty() { "" } else { "," };
+        let right = format!(r#"{{"command":"{command}"{comma}{keys}}}"#);
+        let request: Request = serde_json::from_str(&right).unwrap();
+        assert_eq!(serde_json::from_str::<Request>(&serde_json::to_string(&request).unwrap()).unwrap(), request);
+        let wrong = format!(r#"{{"colour":"red",{}"#, &right[1..]);
+        let error = serde_json::from_str::<Request>(&wrong).unwrap_err().to_string();
+        assert!(error.contains("`colour`"), "{command}: {error}");
+    }
 }
 
 #[test]
@@ -137,14 +160,14 @@ fn who_never_reads_loses_the_seat() {
 fn one_too_many_is_told_so_and_the_others_go_on() {
     let daemon = start(Limits { clients: 2, ..Limits::default() });
     let (mut first, mut second) = (connect(&daemon.path), connect(&daemon.path));
-    first.ask(&Request::Drops).unwrap();
-    second.ask(&Request::Drops).unwrap();
-    let error = connect(&daemon.path).ask(&Request::Drops).unwrap_err();
+    first.ask(&Request::Drops {}).unwrap();
+    second.ask(&Request::Drops {}).unwrap();
+    let error = connect(&daemon.path).ask(&Request::Drops {}).unwrap_err();
     assert_eq!(error.to_string(), "too many clients at the admin socket");
     drop(second);
     wait_until(|| daemon.server.clients() == 1);
-    connect(&daemon.path).ask(&Request::Drops).unwrap();
-    first.ask(&Request::Drops).unwrap();
+    connect(&daemon.path).ask(&Request::Drops {}).unwrap();
+    first.ask(&Request::Drops {}).unwrap();
 }
 
 #[test]
@@ -152,9 +175,9 @@ fn without_a_daemon_the_error_names_the_socket() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("weir.sock");
     let said = |path: &Path| Client::connect(path).unwrap_err().to_string();
-    let expected = format!("weir is not running (no socket at {})", path.display());
-    assert_eq!(said(&path), expected);
+    assert_eq!(said(&path), format!("weir is not running (no socket at {})", path.display()));
     drop(bind(&path).unwrap());
+    let expected = format!("weir is not running (nobody answers at {})", path.display());
     assert_eq!(said(&path), expected, "a killed daemon's socket");
 }
 

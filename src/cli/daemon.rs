@@ -18,7 +18,7 @@ impl Daemon {
     /// Connects.
     ///
     /// # Errors
-    /// `weir is not running (no socket at …)` when nobody listens.
+    /// `weir is not running (…)` when there is no socket or nobody listens at it.
     pub(super) fn connect(&self) -> anyhow::Result<Client> {
         Ok(Client::connect(&self.socket)?)
     }

@@ -24,7 +24,7 @@ impl Drops {
     /// # Errors
     /// When the daemon can not be asked or `out` fails.
     pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
-        match self.daemon.ask(&Request::Drops)? {
+        match self.daemon.ask(&Request::Drops {})? {
             Answer::Drops(mut drops) => {
                 drops.retain(|drop| self.all || drop.count > 0);
                 if self.json {

@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell when stderr is closed too.
-            let _ = writeln!(io::stderr(), "weir: {error:#}");
+            let _ = writeln!(io::stderr(), "weir: {}", describe(&error));
             ExitCode::FAILURE
         }
     }
@@ -88,6 +88,17 @@ impl Command {
     }
 }
 
+/// The error and its causes. Many errors tell their cause themselves, for the log: what was said already is not said again.
+fn describe(error: &anyhow::Error) -> String {
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !said.contains(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    said
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
@@ -101,6 +112,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot bind: {source}; the driver has none")]
+        struct TellsItsCause {
+            source: io::Error,
+        }
+        let refused = || io::Error::from_raw_os_error(95);
+        let told = describe(&TellsItsCause { source: refused() }.into());
+        assert_eq!(told, format!("cannot bind: {}; the driver has none", refused()));
+        let silent = anyhow::Error::from(refused()).context("cannot open x").context("reading");
+        assert_eq!(describe(&silent), format!("reading: cannot open x: {}", refused()));
     }
 
     #[test]

@@ -20,7 +20,7 @@ impl Reload {
     /// # Errors
     /// When the file is refused, with the reason; nothing was changed then.
     pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
-        match self.daemon.ask(&Request::Reload)? {
+        match self.daemon.ask(&Request::Reload {})? {
             answer @ Answer::Reloaded { .. } if self.json => Ok(print_json(out, &answer)?),
             Answer::Reloaded { plan, generation } if plan.is_empty() => {
                 Ok(writeln!(out, "the file changes nothing, generation {generation} stays")?)

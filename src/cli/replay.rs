@@ -11,7 +11,8 @@ use anyhow::Context;
 use capture::{Reader, Writer};
 use machine::{Machine, Report};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Run the datapath over a capture, without a daemon and without privilege
 ///
@@ -47,6 +48,11 @@ impl Replay {
                 return Ok(Outcome::BadInput);
             }
         };
+        if let Some(what) = self.overwritten() {
+            let output = self.output.as_deref().unwrap_or(Path::new("")).display();
+            writeln!(io::stderr(), "weir: the output {output} is the same file as the {what}: nothing was read or written")?;
+            return Ok(Outcome::BadInput);
+        }
         let report = self.replay(&config)?;
         if self.json {
             print_json(out, &report)?
@@ -54,6 +60,15 @@ impl Replay {
             print(&report, out)?
         }
         Ok(Outcome::Fine)
+    }
+
+    /// What the output would take the place of while it is still read.
+    fn overwritten(&self) -> Option<&'static str> {
+        let output = self.output.as_deref()?;
+        [("input", &self.input), ("config", &self.config)]
+            .into_iter()
+            .find(|(_, path)| is_same_file(path, output))
+            .map(|(what, _)| what)
     }
 
     fn replay(&self, config: &Config) -> anyhow::Result<Report> {
@@ -68,6 +83,12 @@ impl Replay {
         writer.map_or(Ok(()), Writer::finish).context("writing the output capture")?;
         Ok(machine.report())
     }
+}
+
+/// By what the names lead to: two names may be one file.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    identity(one).is_some_and(|identified| identity(other) == Some(identified))
 }
 
 fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {

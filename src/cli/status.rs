@@ -21,7 +21,7 @@ impl Status {
     /// # Errors
     /// When the daemon can not be asked or `out` fails.
     pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
-        match self.daemon.ask(&Request::Status)? {
+        match self.daemon.ask(&Request::Status {})? {
             Answer::Status(status) if self.json => Ok(print_json(out, &status)?),
             Answer::Status(status) => Ok(print(&status, out)?),
             other => unexpected(&other),

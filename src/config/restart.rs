@@ -1,16 +1,56 @@
 //! What a reload cannot change.
 
-use super::Config;
+use super::{Config, Interface, Worker};
 
 impl Config {
-    /// The tables and keys in which `self` and `new` differ and that only a restart changes; empty: a reload can apply `new`.
-    pub fn needs_restart(&self, new: &Config) -> Vec<&'static str> {
-        let fixed = [
-            ("interface", self.interfaces != new.interfaces),
-            ("worker", self.worker != new.worker),
+    /// The interfaces and keys in which `self` and `new` differ and that only a restart changes; empty: a reload can apply `new`.
+    pub fn needs_restart(&self, new: &Config) -> Vec<String> {
+        let mut fixed = changed_interfaces(&self.interfaces, &new.interfaces);
+        fixed.extend(changed_worker(&self.worker, &new.worker));
+        let others = [
             ("conntrack.max_connections", self.max_connections != new.max_connections),
             ("admin.socket", self.admin_socket != new.admin_socket),
         ];
-        fixed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+        fixed.extend(changed(&others).map(str::to_owned));
+        fixed
     }
+}
+
+/// Those keys that are marked.
+fn changed(keys: &[(&'static str, bool)]) -> impl Iterator<Item = &'static str> {
+    keys.iter().filter(|(_, changed)| *changed).map(|(key, _)| *key)
+}
+
+fn changed_interfaces(old: &[Interface], new: &[Interface]) -> Vec<String> {
+    let is_in = |list: &[Interface], name: &str| list.iter().any(|interface| interface.name == name);
+    let mut fixed = Vec::new();
+    for interface in new {
+        match old.iter().find(|known| known.name == interface.name) {
+            None => fixed.push(format!("interface {} (added)", interface.name)),
+            Some(known) => fixed.extend(changed_interface(known, interface)),
+        }
+    }
+    let removed = old.iter().filter(|known| !is_in(new, &known.name));
+    fixed.extend(removed.map(|known| format!("interface {} (removed)", known.name)));
+    if fixed.is_empty() && old != new {
+        fixed.push("the order of the interfaces".to_owned());
+    }
+    fixed
+}
+
+fn changed_interface(old: &Interface, new: &Interface) -> Option<String> {
+    let keys = [("mode", old.mode != new.mode), ("checksum", old.checksum != new.checksum), ("queues", old.queues != new.queues)];
+    let keys: Vec<&str> = changed(&keys).collect();
+    (!keys.is_empty()).then(|| format!("interface {} ({})", new.name, keys.join(", ")))
+}
+
+fn changed_worker(old: &Worker, new: &Worker) -> Vec<String> {
+    let keys = [
+        ("worker.cpus", old.cpus != new.cpus),
+        ("worker.idle", old.idle != new.idle),
+        ("worker.busy_poll", old.busy_poll != new.busy_poll),
+        ("worker.frames", old.frames != new.frames),
+        ("worker.frame_size", old.frame_size != new.frame_size),
+    ];
+    changed(&keys).map(str::to_owned).collect()
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::schedule::Kind;
+use crate::xdp::{MAX_ADDRESSES, MAX_SERVICES};
 use proptest::prelude::*;
 
 const SHORTEST: &str = r#"
@@ -73,6 +74,51 @@ fn an_any_port_service_takes_the_ports_that_no_other_service_has() {
     let config = parse(&format!("{SHORTEST}{other}"));
     assert_eq!(config.services.iter().map(|service| service.port).collect::<Vec<_>>(), [Some(443), None]);
     assert_eq!(config.pools[1].backends[0].address, "10.1.0.13:0".parse().unwrap());
+}
+
+#[test]
+fn what_only_a_restart_changes_is_named() {
+    let named = |from: &str, to: &str| {
+        assert!(SHORTEST.contains(from), "{from}");
+        parse(SHORTEST).needs_restart(&parse(&SHORTEST.replacen(from, to, 1))).join(", ")
+    };
+    let eth0 = "name = \"eth0\"\n";
+    let second = "[[interface]]\nname = \"eth1\"\n";
+    assert_eq!(named(eth0, &format!("{eth0}mode = \"copy\"\nqueues = 1\n")), "interface eth0 (mode, queues)");
+    assert_eq!(named(eth0, "name = \"eth1\"\n"), "interface eth1 (added), interface eth0 (removed)");
+    assert_eq!(named("[snat]", "[worker]\nframes = 512\n[admin]\nsocket = \"/x\"\n[snat]"), "worker.frames, admin.socket");
+    assert_eq!(named("\"30s\"", "\"31s\""), "");
+    let both =
+        |first: &str, last: &str| parse(&SHORTEST.replacen("[[interface]]\nname = \"eth0\"\n", &format!("{first}{last}"), 1));
+    let first = "[[interface]]\nname = \"eth0\"\n";
+    assert_eq!(both(first, second).needs_restart(&both(second, first)), ["the order of the interfaces"]);
+}
+
+/// A file with services at these VIPs, all of one pool.
+fn with_vips(vips: impl Iterator<Item = String>) -> Result<Config, ConfigReport> {
+    let mut text = "[[interface]]\nname = \"eth0\"\n[snat]\naddresses = [\"10.0.0.200\"]\n".to_owned();
+    text += "[[pool]]\nname = \"web\"\nbackends = [{ address = \"10.1.0.11:80\" }]\n";
+    for (number, vip) in vips.enumerate() {
+        text += &format!("[[service]]\nname = \"s{number}\"\nvip = \"{vip}\"\nprotocol = \"tcp\"\npool = \"web\"\n");
+    }
+    Config::parse(Path::new("test.toml"), &text)
+}
+
+#[test]
+fn no_more_is_accepted_than_the_xdp_program_holds() {
+    let said = |report: ConfigReport| {
+        let [problem] = report.problems() else { panic!("{report}") };
+        format!("{}; {}", problem.found, problem.allowed)
+    };
+    let services = |count: usize| with_vips((0..count).map(|number| format!("10.0.0.100:{}", number + 1)));
+    assert!(services(MAX_SERVICES).is_ok());
+    let told = "there are too many IPv4 services on one port; at most 16384 of a family";
+    assert_eq!(said(services(MAX_SERVICES + 1).unwrap_err()), told);
+    // The SNAT address is one of them.
+    let addresses = |count: usize| with_vips((0..count).map(|number| format!("10.2.{}.{}:80", number / 200, number % 200 + 1)));
+    assert!(addresses(MAX_ADDRESSES - 1).is_ok());
+    let told = "there are too many IPv4 VIPs and SNAT addresses; at most 4096 of a family, VIPs and SNAT addresses together";
+    assert_eq!(said(addresses(MAX_ADDRESSES).unwrap_err()), told);
 }
 
 proptest! {

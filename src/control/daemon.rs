@@ -11,6 +11,7 @@ use crate::admin::Server;
 use crate::config::Config;
 use crate::datapath::{Datapath, PortId};
 use crate::health::{Checker, HealthEvent};
+use crate::io::xsk;
 use crate::kernel::{Event, Mirror, Monitor, Netlink, NetlinkError};
 use crate::service::BackendId;
 use crate::worker::{Monotonic, Resolver};
@@ -26,12 +27,13 @@ use tracing::{info, warn};
 const REFRESH_EVERY: u64 = 30_000_000_000;
 
 /// Everything that the control thread holds. Dropping it stops the daemon, in the order of the first fields: the traffic goes back to
-/// the kernel, the workers stop, the addresses and the socket file go away.
+/// the kernel, the workers stop, the socket file and the addresses go away.
 pub(super) struct Daemon {
     pub(super) interfaces: Vec<Interface>,
     pub(super) workers: Vec<Running>,
-    pub(super) addresses: Addresses,
+    // Before the addresses, which hold the state file and with it the directory of both.
     pub(super) _socket: start::SocketFile,
+    pub(super) addresses: Addresses,
     pub(super) path: PathBuf,
     pub(super) config: Config,
     pub(super) registry: Registry,
@@ -140,7 +142,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Logs interfaces of ours that go up or down.
+    /// Logs interfaces of ours that go up or down, and an MTU that no frame holds.
     fn tell(&self, event: &Event) -> Result<(), StartError> {
         let (link, gone) = match event {
             Event::Link(link) => (link, false),
@@ -151,13 +153,23 @@ impl Daemon {
         if gone {
             return Err(StartError::InterfaceGone(interface.name.clone()));
         }
-        let was_up = self.datapath.next_hops.port(interface.port).mtu() > 0;
-        match (was_up, link.up) {
+        let mtu = self.datapath.next_hops.port(interface.port).mtu();
+        let holds = self.largest_packet();
+        if link.mtu > holds && link.up && link.mtu != mtu {
+            warn!("interface {}: MTU {} is above {holds}: larger packets are lost until weir is restarted", link.name, link.mtu);
+        }
+        match (mtu > 0, link.up) {
             (true, false) => warn!("interface {}: down", link.name),
             (false, true) => info!("interface {}: up", link.name),
             _ => {}
         }
         Ok(())
+    }
+
+    /// Bytes of the largest packet that frames hold: they are made for the MTUs at the start.
+    fn largest_packet(&self) -> u32 {
+        let at_the_start = self.interfaces.iter().map(|interface| interface.mtu).max().unwrap_or(0);
+        xsk::largest_packet(self.config.worker.frame_size.unwrap_or_else(|| xsk::frame_size_for(at_the_start)))
     }
 
     /// Puts addresses back that went away without our doing, as those of IPv6 do with a link that goes down, and moves those that

@@ -109,7 +109,9 @@ impl Desk for FrontDesk {
             Request::ConnectionCount { filter } => say(&Answer::Count { count: self.count(&filter) }),
             Request::ConnectionShow { flow } => say(&self.show(flow)),
             Request::ConnectionDelete { flow } => say(&self.delete(flow)),
-            Request::Status | Request::Drops | Request::Reload | Request::Explain { .. } => say(&self.ask_control(request)),
+            Request::Status {} | Request::Drops {} | Request::Reload {} | Request::Explain { .. } => {
+                say(&self.ask_control(request))
+            }
         }
     }
 }

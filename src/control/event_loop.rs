@@ -1,5 +1,6 @@
 //! The loop: waits for whatever happens next, and lets the daemon do what that asks for.
 
+use super::complaints::Complaints;
 use super::daemon::Daemon;
 use super::{StartError, start};
 use crate::config::Config;
@@ -68,6 +69,7 @@ fn serve(
     listener: &mio::net::UnixListener,
 ) -> Result<(), StartError> {
     let mut events = Events::with_capacity(64);
+    let mut complaints = Complaints::default();
     loop {
         let timeout = Duration::from_nanos(daemon.next_wake().nanos_since(Monotonic::now()));
         match poll.poll(&mut events, Some(timeout)) {
@@ -78,7 +80,7 @@ fn serve(
             match event.token() {
                 SIGNALS if !heed(signals, daemon) => return Ok(()),
                 KERNEL => daemon.follow_kernel()?,
-                ADMIN => accept(listener, daemon),
+                ADMIN => accept(listener, daemon, &mut complaints),
                 token if PROBES.contains(&token.0) => {
                     let change = daemon.checker.ready(token);
                     daemon.heed_health(change);
@@ -118,19 +120,27 @@ fn heed(signals: &mut Signals, daemon: &mut Daemon) -> bool {
     true
 }
 
-fn accept(listener: &mio::net::UnixListener, daemon: &Daemon) {
+fn accept(listener: &mio::net::UnixListener, daemon: &Daemon, complaints: &mut Complaints) {
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
                 if let Err(error) = daemon.server.serve(stream.into()) {
-                    warn!("admin socket: {error}");
+                    complain(complaints, &error);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => {
-                warn!("admin socket: {error}");
+                complain(complaints, &error);
                 return;
             }
         }
+    }
+}
+
+fn complain(complaints: &mut Complaints, error: &io::Error) {
+    match complaints.due(Monotonic::now()) {
+        None => {}
+        Some(0) => warn!("admin socket: {error}"),
+        Some(more) => warn!("admin socket: {error}; {more} such messages before this one were left out"),
     }
 }

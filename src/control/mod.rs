@@ -1,6 +1,7 @@
 //! The control thread: one mio loop for everything that is not a packet.
 
 mod addresses;
+mod complaints;
 mod daemon;
 mod desk;
 mod error;

@@ -15,9 +15,9 @@ impl Daemon {
 
     fn answer(&mut self, request: &Request) -> Answer {
         match request {
-            Request::Status => Answer::Status(Box::new(self.status())),
-            Request::Drops => Answer::Drops(self.drops()),
-            Request::Reload => match self.reload() {
+            Request::Status {} => Answer::Status(Box::new(self.status())),
+            Request::Drops {} => Answer::Drops(self.drops()),
+            Request::Reload {} => match self.reload() {
                 Ok(plan) => Answer::Reloaded { plan, generation: self.datapath.snapshot.load().generation },
                 Err(message) => Answer::Error { message },
             },

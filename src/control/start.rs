@@ -43,8 +43,9 @@ pub(super) fn start(
     waker: Arc<Waker>,
     checker: Checker,
 ) -> Result<(Daemon, UnixListener), StartError> {
+    // How many workers there will be is known later: at least one.
+    kernel::check_privileges(locked_memory(&config, 1))?;
     kernel::check_af_xdp()?;
-    kernel::check_privileges(0)?;
     let (state, left) = StateFile::lock(&config.admin_socket)?;
     let mut interfaces = open_interfaces(&config)?;
     kernel::check_privileges(locked_memory(&config, workers::count(&interfaces)))?;

@@ -27,12 +27,40 @@ struct Content {
     addresses: Vec<Placed>,
 }
 
-/// The locked file. Dropping it removes it, unless it holds addresses that are still to be taken off.
+/// The locked file. Dropping it removes it, and the directories that were made for it, unless it holds addresses that are still to be
+/// taken off.
 #[derive(Debug)]
 pub struct StateFile {
     file: File,
     path: PathBuf,
     held: usize,
+    /// Dropped last: with the file in it no directory can be removed.
+    _directories: MadeDirectories,
+}
+
+/// Directories that were made for the file, the deepest first. Dropping this removes those that are empty.
+#[derive(Debug)]
+struct MadeDirectories(Vec<PathBuf>);
+
+impl MadeDirectories {
+    /// Makes `directory` and those above it that are missing.
+    fn make(directory: &Path) -> io::Result<Self> {
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let made = Self(directory.ancestors().take_while(is_missing).map(Path::to_owned).collect());
+        fs::create_dir_all(directory)?;
+        Ok(made)
+    }
+}
+
+impl Drop for MadeDirectories {
+    fn drop(&mut self) {
+        for directory in &self.0 {
+            // Whoever else put something there keeps it.
+            if fs::remove_dir(directory).is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// Why there is no state file.
@@ -64,9 +92,7 @@ impl StateFile {
     pub fn lock(socket: &Path) -> Result<(Self, Vec<Placed>), StateError> {
         let path = socket.with_extension("state");
         let failed = |error| StateError::Io { path: path.clone(), error };
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory).map_err(failed)?;
-        }
+        let directories = MadeDirectories::make(path.parent().unwrap_or(Path::new(""))).map_err(failed)?;
         loop {
             let file = open(&path).map_err(failed)?;
             match file.try_lock() {
@@ -77,7 +103,7 @@ impl StateFile {
             // A daemon that stopped just now removed the file between our open and our lock: then we hold a file without a name.
             if is_at(&file, &path) {
                 let left = read(&file).addresses;
-                let mut state = Self { file, path, held: left.len() };
+                let mut state = Self { file, path, held: left.len(), _directories: directories };
                 state.record(&left).map_err(|error| StateError::Io { path: state.path.clone(), error })?;
                 return Ok((state, left));
             }
@@ -170,6 +196,21 @@ mod tests {
         drop(state);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
         assert_eq!(StateFile::lock(&socket).unwrap().1, []);
+    }
+
+    #[test]
+    fn directories_that_were_made_for_the_file_go_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("deep/er/weir.sock");
+        drop(StateFile::lock(&socket).unwrap());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        let (state, _) = StateFile::lock(&socket).unwrap();
+        fs::write(directory.path().join("deep/somebody"), "else's").unwrap();
+        drop(state);
+        assert!(!directory.path().join("deep/er").exists());
+        fs::create_dir(directory.path().join("deep/er")).unwrap();
+        drop(StateFile::lock(&socket).unwrap());
+        assert!(directory.path().join("deep/er").exists(), "one that was there stays");
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct Link {
     pub mtu: u32,
     /// Set up by the administrator, and with a carrier.
     pub up: bool,
+    /// The loopback interface, which no other host is behind.
+    pub loopback: bool,
     /// An 802.1Q interface: index of the one below it, and VLAN id.
     pub vlan: Option<(u32, u16)>,
     /// RX queues that were allocated; [`super::queues`] tells how many are in use.
@@ -42,6 +44,12 @@ pub enum LinkError {
         /// Its name.
         name: String,
     },
+    /// It leads nowhere.
+    #[error("interface {name}: the loopback interface cannot be used; name one that leads to clients or backends")]
+    Loopback {
+        /// Its name.
+        name: String,
+    },
     /// The kernel could not be asked.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
@@ -56,6 +64,7 @@ impl Link {
             mac: [0; 6],
             mtu: 0,
             up: message.header.flags.contains(up),
+            loopback: message.header.flags.contains(LinkFlags::Loopback),
             vlan: None,
             rx_queues: 1,
             program: None,
@@ -107,10 +116,11 @@ impl Netlink {
     }
 }
 
-/// The interface of this name, if it exists and is up.
+/// The interface of this name, if it exists, is up and leads to other hosts.
 pub fn usable_link(name: &str) -> Result<Link, LinkError> {
     let links = Netlink::open()?.links()?;
     match links.iter().find(|link| link.name == name) {
+        Some(link) if link.loopback => Err(LinkError::Loopback { name: name.to_owned() }),
         Some(link) if link.up => Ok(link.clone()),
         Some(_) => Err(LinkError::Down { name: name.to_owned() }),
         None => {

@@ -65,11 +65,13 @@ fn check(held: u64, limit: u64, locked_memory: u64) -> Result<(), Lacking> {
         ("CAP_BPF", has(BPF) || has(SYS_ADMIN)),
         ("CAP_PERFMON", has(PERFMON) || has(SYS_ADMIN)),
     ];
-    let missing: Vec<_> = needed.into_iter().filter(|(_, held)| !held).map(|(name, _)| name).collect();
+    let mut missing: Vec<_> = needed.into_iter().filter(|(_, held)| !held).map(|(name, _)| name).collect();
+    let too_little = !has(IPC_LOCK) && locked_memory > limit;
     if !missing.is_empty() {
+        missing.extend(too_little.then_some("CAP_IPC_LOCK"));
         return Err(Lacking::Capabilities(missing));
     }
-    if !has(IPC_LOCK) && locked_memory > limit {
+    if too_little {
         return Err(Lacking::LockedMemory { needed: locked_memory, limit });
     }
     Ok(())
@@ -115,6 +117,8 @@ mod tests {
             error.to_string(),
             "no privilege: CAP_NET_RAW is missing; run as root or grant it: setcap, or AmbientCapabilities= in a systemd unit"
         );
+        let with_memory = vec!["CAP_NET_RAW", "CAP_IPC_LOCK"];
+        assert_eq!(check(ALL & !(1 << NET_RAW), 0, 4096), Err(Lacking::Capabilities(with_memory)), "all of them at once");
         assert_eq!(check(0, 0, 0), Err(Lacking::Capabilities(vec!["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON"])));
     }
 

@@ -23,6 +23,26 @@ fn captures_come_out_as_before() {
     }
 }
 
+#[test]
+fn an_output_that_is_an_input_is_refused() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/replay/golden").join(CASES[0].name);
+    let scratch = tempfile::tempdir().expect("a directory");
+    let (config, capture) = (scratch.path().join("weir.toml"), scratch.path().join("in.pcap"));
+    std::fs::copy(directory.join("weir.toml"), &config).expect("the config");
+    std::fs::copy(directory.join("in.pcap"), &capture).expect("the capture");
+    let other_name = scratch.path().join("other.pcap");
+    std::fs::hard_link(&capture, &other_name).expect("a second name");
+    for (output, what) in [(&capture, "input"), (&other_name, "input"), (&config, "config")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(["replay", "--config"]).arg(&config).arg(&capture).arg("-o").arg(output);
+        let done = command.assert().code(2);
+        let said = String::from_utf8(done.get_output().stderr.clone()).expect("text");
+        assert!(said.contains(&format!("is the same file as the {what}")), "{said}");
+        assert_eq!(read(&capture), read(&directory.join("in.pcap")), "{what}");
+        assert_eq!(read(&config), read(&directory.join("weir.toml")), "{what}");
+    }
+}
+
 fn regenerate(case: &Case, directory: &Path) {
     std::fs::create_dir_all(directory).expect("the case's directory");
     std::fs::write(directory.join("weir.toml"), case.config).expect("the config");

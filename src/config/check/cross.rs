@@ -4,6 +4,7 @@ use super::problems::{Located, Problems};
 use super::{pool, service, snat};
 use crate::config::value::{Endpoint, family, quoted};
 use crate::config::{Place, Problem};
+use crate::xdp::{MAX_ADDRESSES, MAX_SERVICES};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::Range;
@@ -20,6 +21,7 @@ pub(super) fn check_together(
     problems: &mut Problems,
 ) {
     check_counts(services, pools, problems);
+    check_steered(services, snat, problems);
     check_own_addresses(services, pools, snat, problems);
     for pool in pools {
         check_probe_port(pool, problems);
@@ -46,6 +48,29 @@ fn check_counts(services: &[service::Checked], pools: &[pool::Checked], problems
     if let Some(vip) = services.get(MOST_SERVICES).and_then(|service| service.vip.as_ref()) {
         let place = Place::new(vip.span.clone(), "one too many");
         problems.add(Problem::new("service", "there are too many services", format!("at most {MOST_SERVICES}")).at(place));
+    }
+}
+
+/// What the maps of the XDP program hold, of each family. A service on every port takes no place among the services.
+fn check_steered(services: &[service::Checked], snat: &snat::Checked, problems: &mut Problems) {
+    let vips = || services.iter().filter_map(|service| service.vip.as_ref());
+    for name in ["IPv4", "IPv6"] {
+        let is_of_family = |address: IpAddr| address.is_ipv4() == (name == "IPv4");
+        let mut with_port = vips().filter(|vip| vip.value.port.is_some() && is_of_family(vip.value.address));
+        if let Some(extra) = with_port.nth(MAX_SERVICES) {
+            let found = format!("there are too many {name} services on one port");
+            let allowed = format!("at most {MAX_SERVICES} of a family");
+            problems.add(Problem::new("service", found, allowed).at(Place::new(extra.span.clone(), "one too many")));
+        }
+        let sources = snat.addresses.iter().map(|source| (source.value, &source.span));
+        let mut seen = HashSet::new();
+        let addresses = vips().map(|vip| (vip.value.address, &vip.span)).chain(sources);
+        let mut distinct = addresses.filter(|(address, _)| is_of_family(*address) && seen.insert(*address));
+        if let Some((_, span)) = distinct.nth(MAX_ADDRESSES) {
+            let found = format!("there are too many {name} VIPs and SNAT addresses");
+            let allowed = format!("at most {MAX_ADDRESSES} of a family, VIPs and SNAT addresses together");
+            problems.add(Problem::new("service.vip", found, allowed).at(Place::new(span.clone(), "one too many")));
+        }
     }
 }
 

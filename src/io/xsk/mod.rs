@@ -14,5 +14,6 @@ mod umem;
 
 pub use config::{Attached, Binding, BusyPoll, Got, HugePages, Mode, Settings};
 pub use error::XskError;
+pub use open::{frame_size_for, largest_packet};
 pub use ports::{SocketInfo, XskPorts};
 pub use statistics::{Link, SocketStatistics};

@@ -52,17 +52,23 @@ fn insists(bindings: &[Binding]) -> bool {
 
 /// The smallest frame that holds a packet of the largest MTU, unless one is set.
 fn frame_size(bindings: &[Binding], settings: &Settings) -> Result<u32, XskError> {
-    let fits = |size: u32| move |binding: &&Binding| binding.mtu <= usable(size);
-    let size = settings.frame_size.unwrap_or(if bindings.iter().all(|binding| fits(2048)(&binding)) { 2048 } else { 4096 });
-    match bindings.iter().find(|binding| !fits(size)(binding)) {
+    let largest = bindings.iter().map(|binding| binding.mtu).max().unwrap_or(0);
+    let size = settings.frame_size.unwrap_or_else(|| frame_size_for(largest));
+    match bindings.iter().find(|binding| binding.mtu > largest_packet(size)) {
         None => Ok(size),
         Some(Binding { interface, mtu, .. }) => {
-            Err(XskError::MtuTooBig { interface: interface.clone(), mtu: *mtu, usable: usable(size), frame_size: size })
+            Err(XskError::MtuTooBig { interface: interface.clone(), mtu: *mtu, usable: largest_packet(size), frame_size: size })
         }
     }
 }
 
-fn usable(frame_size: u32) -> u32 {
+/// Bytes of the frames that sockets use unless the config says: the smaller one that holds packets of `mtu` bytes, if any does.
+pub fn frame_size_for(mtu: u32) -> u32 {
+    if mtu <= largest_packet(2048) { 2048 } else { 4096 }
+}
+
+/// Bytes of the largest IP packet that a frame of so many bytes holds.
+pub fn largest_packet(frame_size: u32) -> u32 {
     frame_size - HEADROOM - LINK_HEADERS
 }
 

@@ -28,6 +28,7 @@ fn an_802_1q_link_knows_what_it_is_on() {
         mac: [2, 0, 0, 0, 0, 1],
         mtu: 1496,
         up: true,
+        loopback: false,
         vlan: Some((2, 100)),
         rx_queues: 1,
         program: Some(42),

@@ -13,6 +13,7 @@ fn link(index: u32, name: &str, vlan: Option<(u32, u16)>) -> Link {
         mac: [2, 0, 0, 0, 0, index as u8],
         mtu: 1500,
         up: true,
+        loopback: false,
         vlan,
         rx_queues: 1,
         program: None,
