@@ -119,7 +119,7 @@ impl Daemon {
 fn open_interfaces(config: &Config) -> Result<Vec<Interface>, StartError> {
     // All of them are looked at before the first one is touched.
     for settings in &config.interfaces {
-        kernel::usable_link(&settings.name)?;
+        kernel::servable_link(&settings.name)?;
     }
     let ports = (0u8..).map(PortId);
     ports.zip(&config.interfaces).map(|(port, settings)| Interface::open(port, settings)).collect()

@@ -116,11 +116,10 @@ impl Netlink {
     }
 }
 
-/// The interface of this name, if it exists, is up and leads to other hosts.
+/// The interface of this name, if it exists and is up.
 pub fn usable_link(name: &str) -> Result<Link, LinkError> {
     let links = Netlink::open()?.links()?;
     match links.iter().find(|link| link.name == name) {
-        Some(link) if link.loopback => Err(LinkError::Loopback { name: name.to_owned() }),
         Some(link) if link.up => Ok(link.clone()),
         Some(_) => Err(LinkError::Down { name: name.to_owned() }),
         None => {
@@ -128,6 +127,12 @@ pub fn usable_link(name: &str) -> Result<Link, LinkError> {
             Err(LinkError::Missing { name: name.to_owned(), known: known.join(", ") })
         }
     }
+}
+
+/// The same, if it leads to other hosts.
+pub fn servable_link(name: &str) -> Result<Link, LinkError> {
+    let link = usable_link(name)?;
+    if link.loopback { Err(LinkError::Loopback { name: name.to_owned() }) } else { Ok(link) }
 }
 
 /// The kernel's id of the XDP program on an interface.

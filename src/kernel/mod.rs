@@ -23,7 +23,7 @@ pub use address::{Address, Owner};
 pub use affinity::{allowed_cpus, pin_thread};
 pub use announce::{AnnounceError, announce};
 pub use channels::{Channels, ChannelsError, Queues, Rings, channels, driver, queues, rings, strips_vlan_tags, use_all_channels};
-pub use link::{Link, LinkError, attached_program, usable_link};
+pub use link::{Link, LinkError, attached_program, servable_link, usable_link};
 pub use mirror::Mirror;
 pub use monitor::{Event, Monitor};
 pub use neighbour::{Neighbour, NeighbourState};

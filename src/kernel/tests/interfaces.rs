@@ -2,7 +2,7 @@
 
 use super::super::{
     ChannelsError, LinkError, Queues, allowed_cpus, channels, check_af_xdp, check_privileges, driver, pin_thread, queues, rings,
-    strips_vlan_tags, use_all_channels,
+    servable_link, strips_vlan_tags, use_all_channels,
 };
 use super::Namespace;
 use std::thread;
@@ -36,6 +36,8 @@ fn drivers_that_do_not_tell_are_no_obstacle() {
         let error = driver("a-name-that-no-interface-can-have").unwrap_err();
         assert!(matches!(error, ChannelsError::Refused { .. }), "{error}");
     });
+    let error = here.run(|| servable_link("lo").unwrap_err());
+    assert!(error.to_string().starts_with("interface lo: the loopback interface cannot be used"), "{error}");
     here.ip("link set lo down");
     let error = here.run(|| queues("lo").unwrap_err());
     assert!(matches!(error, ChannelsError::Link(LinkError::Down { .. })), "{error}");
