@@ -261,9 +261,7 @@ impl Scratch {
     fn is_v6(&self, at: usize) -> bool {
         self.headers[at].is_ok_and(|headers| headers.ip == Ip::V6 && has_ports(&headers))
     }
-}
 
-impl Scratch {
     /// Pass 3 for the packet at index `at`.
     #[inline(always)]
     fn process_packet<const HOOKED: bool>(

@@ -1,6 +1,6 @@
 //! IPv6 (RFC 8200) and its extension headers.
 
-use super::{Malformed, be16, be32, be64};
+use super::{Malformed, be16, be64};
 
 /// Bytes of the fixed header.
 pub const HEADER: usize = 40;
@@ -106,9 +106,4 @@ fn extension_length(packet: &[u8], at: usize) -> Result<usize, Malformed> {
 fn routing_length(packet: &[u8], at: usize) -> Result<usize, Malformed> {
     let length = extension_length(packet, at)?;
     if packet[at + 3] == 0 { Ok(length) } else { Err(Malformed::IpSourceRoute) }
-}
-
-/// The 20-bit flow label with version and traffic class above it.
-pub fn first_word(bytes: &[u8]) -> u32 {
-    be32(bytes, 0)
 }
