@@ -4,8 +4,7 @@
 //! index, and packets of either direction find it on any worker. It ends when it is silent for the timeout of its state or is killed:
 //! *dying*, no packet finds it; the control thread takes it out of the index and frees it when nobody can be looking at it any more.
 
-pub mod tcp;
-pub mod udp;
+pub mod l4proto;
 
 mod entry;
 mod expire;
@@ -18,7 +17,6 @@ pub(crate) mod prefetch;
 mod quiescence;
 mod region;
 mod table;
-mod tcp_state;
 mod timeout;
 mod tuple;
 mod view;
@@ -29,8 +27,8 @@ pub use family::{Family, V4, V6};
 pub use floor::Floor;
 pub use free_list::Hoard;
 pub use hash::{HashKey, LANES, Words};
+pub use l4proto::{TcpState, tcp, udp};
 pub use table::{Confirmed, Found, Guess, Reserved, Table, Unconfirmed};
-pub use tcp_state::TcpState;
 pub use timeout::{MAX_TIMEOUT, Millis, Timeouts};
 pub use tuple::Tuple;
 pub use view::{ConnectionView, TupleView};

@@ -321,7 +321,7 @@ fn bytes_are_counted_past_32_bits() {
 
 mod tcp_states {
     use super::super::TcpState::{self, *};
-    use super::super::tcp::{Step, step};
+    use super::super::l4proto::tcp::{Step, step};
     use super::Direction::{self, Original, Reply};
     use crate::packet::tcp::flag::{ACK, FIN, RST, SYN};
 

@@ -1,7 +1,6 @@
 //! UDP: a connection is as long as packets come; how long depends on whether both sides were heard.
 
-use super::Timeouts;
-use super::entry::{Direction, State};
+use crate::conntrack::{Direction, State, Timeouts};
 
 /// The state word after a packet of this direction.
 #[inline(always)]

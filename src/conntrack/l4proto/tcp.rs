@@ -3,8 +3,8 @@
 //! The states and moves are those of the kernel's `nf_conntrack_proto_tcp.c`; a load balancer departs from them only where the
 //! comment of a cell says so.
 
-use super::entry::{Direction, State};
-use super::{TcpState, Timeouts};
+use super::TcpState;
+use crate::conntrack::{Direction, State, Timeouts};
 use crate::packet::tcp::flag;
 
 use TcpState::{Close, CloseWait, Established, FinWait, LastAck, SynRecv, SynSent, SynSent2, TimeWait};
