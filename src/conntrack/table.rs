@@ -102,18 +102,16 @@ impl<F: Family> Table<F> {
         self.index.prefetch(hash);
     }
 
-    /// Pass 2 over a burst: reads that line and asks for the line of the entry.
+    /// Pass 2 over a burst: reads that line.
     #[inline(always)]
     pub fn guess(&self, hash: u64) -> Guess {
-        let guess = self.index.guess(hash);
-        if let Some(handle) = guess {
-            self.prefetch_entry(self.entry(handle.number()));
-        }
-        Guess(guess)
+        Guess(self.index.guess(hash))
     }
 
+    /// Pass 2 over a burst: asks for the line of the entry. Where nothing was guessed, for one that nobody needs: cheaper than a branch.
     #[inline(always)]
-    fn prefetch_entry(&self, entry: &Entry<F>) {
+    pub fn prefetch_entry(&self, guess: Guess) {
+        let entry = self.entry(guess.0.map_or(0, Handle::number));
         prefetch(entry);
         if size_of::<Entry<F>>() > 64 {
             prefetch(entry.second_line());

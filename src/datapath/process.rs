@@ -1,8 +1,11 @@
 //! The way of a burst: three passes, so that the cache lines of many packets are on their way while others are worked on.
 //!
-//! 1. Eight by eight: parse each frame, hash its tuple, ask for the line of the index.
-//! 2. [`AHEAD`] packets before its turn: read that line, ask for the line of the entry.
+//! 1. Group by group: parse each frame, hash its tuple; then ask for the lines of the index.
+//! 2. One group before its turn: read those lines; then ask for the lines of the entries.
 //! 3. Packet by packet: PREROUTING, FORWARD, POSTROUTING.
+//!
+//! Lines are asked for one right after the other, a whole [`GROUP`] at a time: where the translation of the address misses, too, a
+//! prefetch holds up what comes behind it, and only prefetches side by side wait together (docs/performance.md).
 
 use super::burst::BURST;
 use super::hook::{Hooks, priority};
@@ -16,9 +19,10 @@ use crate::nat::icmp_limit::{self, IcmpLimit};
 use crate::packet::{Headers, Ip, Malformed, Payload, parse, parse_plain};
 use crate::service::Snapshot;
 use arc_swap::ArcSwap;
+use std::ops::Range;
 use std::sync::Arc;
 
-const _: () = assert!(BURST == GROUPS * LANES);
+const _: () = assert!(BURST.is_multiple_of(GROUP) && GROUP.is_multiple_of(LANES));
 
 /// What all workers share.
 #[derive(Debug)]
@@ -47,19 +51,16 @@ pub struct Lane {
 #[derive(Debug)]
 struct Scratch {
     /// First and second word of each IPv4 tuple, in groups that are hashed together.
-    words: [(Words, Words); GROUPS],
-    hashes: [Words; GROUPS],
+    words: [(Words, Words); BURST / LANES],
+    hashes: [Words; BURST / LANES],
     has_v6: bool,
     v6_hashes: [u64; BURST],
     guesses: [Guess; BURST],
     headers: [Result<Headers, Malformed>; BURST],
 }
 
-/// Groups of tuples in a burst.
-const GROUPS: usize = BURST / LANES;
-
-/// How many packets before its own turn a packet's entry is asked for: long enough for memory to answer, short enough to be still there.
-const AHEAD: usize = 16;
+/// Packets whose lines are asked for together: as many as memory answers side by side. With 8 or 32 more time is lost.
+const GROUP: usize = 16;
 
 /// What the steps of one packet need besides the packet.
 pub(super) struct Context<'a, const HOOKED: bool> {
@@ -121,8 +122,8 @@ impl Datapath {
     /// What a worker that counts in `counters` needs; `None` when there are 128 of them already.
     pub fn lane(&self, counters: Arc<Counters>) -> Option<Lane> {
         let scratch = Scratch {
-            words: [([0; LANES], [0; LANES]); GROUPS],
-            hashes: [[0; LANES]; GROUPS],
+            words: [([0; LANES], [0; LANES]); BURST / LANES],
+            hashes: [[0; LANES]; BURST / LANES],
             has_v6: false,
             v6_hashes: [0; BURST],
             guesses: [Guess::default(); BURST],
@@ -159,12 +160,10 @@ impl Datapath {
             let mut visit = lane.walker.enter();
             let count = burst.len();
             lane.scratch.parse_and_hash(&self.conntrack, burst);
-            for at in 0..count.min(AHEAD) {
-                lane.scratch.guess(&self.conntrack, at);
-            }
+            lane.scratch.guess_group(&self.conntrack, 0, count);
             for (at, frame) in burst.iter_mut().enumerate() {
-                if at + AHEAD < count {
-                    lane.scratch.guess(&self.conntrack, at + AHEAD);
+                if at % GROUP == 0 {
+                    lane.scratch.guess_group(&self.conntrack, at + GROUP, count);
                 }
                 let verdict = lane.scratch.process_packet(&mut context, &mut visit, frame, at);
                 match verdict {
@@ -192,11 +191,10 @@ impl Scratch {
     /// Pass 1.
     #[inline]
     fn parse_and_hash(&mut self, conntrack: &Conntrack, burst: &[Frame<'_>]) {
-        let v4: &Table<V4> = conntrack.table();
         self.has_v6 = false;
-        for (group, frames) in burst.chunks(LANES).enumerate() {
+        for (group, frames) in burst.chunks(GROUP).enumerate() {
             for (lane, frame) in frames.iter().enumerate() {
-                let (at, bytes) = (group * LANES + lane, frame.bytes());
+                let (at, bytes) = (group * GROUP + lane, frame.bytes());
                 // Two arms that each write their result where it stays: one value handed through both would be copied on the way.
                 match parse_plain(bytes) {
                     Some(headers) => {
@@ -206,12 +204,20 @@ impl Scratch {
                     None => self.look_at_any(conntrack, at, bytes),
                 }
             }
-            let (first, second) = &self.words[group];
-            v4.key().hash_lanes(first, second, &mut self.hashes[group]);
-            // Of a frame that is no such packet, some line is asked for that nobody will need: cheaper than asking whether it is.
-            for hash in &self.hashes[group] {
-                v4.prefetch_bucket(*hash);
-            }
+            self.hash_group(conntrack.table(), group);
+        }
+    }
+
+    /// Of a frame that is no plain packet, some line is asked for that nobody will need: cheaper than asking whether it is one.
+    #[inline(always)]
+    fn hash_group(&mut self, v4: &Table<V4>, group: usize) {
+        let lanes = group * (GROUP / LANES)..(group + 1) * (GROUP / LANES);
+        for at in lanes.clone() {
+            let (first, second) = &self.words[at];
+            v4.key().hash_lanes(first, second, &mut self.hashes[at]);
+        }
+        for hash in self.hashes[lanes].as_flattened() {
+            v4.prefetch_bucket(*hash);
         }
     }
 
@@ -241,15 +247,34 @@ impl Scratch {
         }
     }
 
-    /// Pass 2 for the packet at index `at`.
+    /// Pass 2 for the group of packets from index `from`, of `count`.
     #[inline(always)]
-    fn guess(&mut self, conntrack: &Conntrack, at: usize) {
-        if self.has_v6 && self.is_v6(at) {
-            let v6: &Table<V6> = conntrack.table();
-            self.guesses[at] = v6.guess(self.v6_hashes[at]);
-        } else {
-            let v4: &Table<V4> = conntrack.table();
+    fn guess_group(&mut self, conntrack: &Conntrack, from: usize, count: usize) {
+        let group = from..count.min(from + GROUP);
+        if self.has_v6 {
+            return self.guess_mixed_group(conntrack, group);
+        }
+        let v4: &Table<V4> = conntrack.table();
+        for at in group.clone() {
             self.guesses[at] = v4.guess(self.hash_v4(at));
+        }
+        for at in group {
+            v4.prefetch_entry(self.guesses[at]);
+        }
+    }
+
+    #[inline(never)]
+    fn guess_mixed_group(&mut self, conntrack: &Conntrack, group: Range<usize>) {
+        let (v4, v6): (&Table<V4>, &Table<V6>) = (conntrack.table(), conntrack.table());
+        for at in group.clone() {
+            self.guesses[at] = if self.is_v6(at) { v6.guess(self.v6_hashes[at]) } else { v4.guess(self.hash_v4(at)) };
+        }
+        for at in group {
+            if self.is_v6(at) {
+                v6.prefetch_entry(self.guesses[at]);
+            } else {
+                v4.prefetch_entry(self.guesses[at]);
+            }
         }
     }
 
