@@ -118,6 +118,8 @@ pub struct Worker {
     pub tx_bytes: u64,
     /// Frames answered here instead of forwarded.
     pub answered: u64,
+    /// ICMP errors about packets of known connections, sent on.
+    pub related: u64,
     /// Frames sent without a received one.
     pub originated: u64,
     /// Frames that wait for a neighbour now.

@@ -90,14 +90,15 @@ fn print_interfaces(status: &admin::Status, out: &mut dyn Write) -> io::Result<(
 }
 
 fn print_workers(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
-    let header = ["WORKER", "CPU", "RX", "TX", "ANSWERED", "ORIGINATED", "WAITING", "NEW", "DROPPED", "UNACCOUNTED"];
+    let header = ["WORKER", "CPU", "RX", "TX", "ANSWERED", "RELATED", "ORIGINATED", "WAITING", "NEW", "DROPPED", "UNACCOUNTED"];
     let mut table = Table::new(&header);
     for worker in &status.workers {
         let dropped: u64 = worker.drops.values().sum();
-        let numbers = [worker.rx, worker.tx, worker.answered, worker.originated, worker.waiting, worker.new_connections, dropped];
-        let [rx, tx, answered, originated, waiting, new, dropped] = numbers.map(|number| number.to_string());
+        let ways = [worker.rx, worker.tx, worker.answered, worker.related, worker.originated];
+        let [rx, tx, answered, related, originated] = ways.map(|number| number.to_string());
+        let [waiting, new, dropped] = [worker.waiting, worker.new_connections, dropped].map(|number| number.to_string());
         let (index, cpu, difference) = (worker.index.to_string(), worker.cpu.to_string(), worker.conservation.to_string());
-        table.row([index, cpu, rx, tx, answered, originated, waiting, new, dropped, difference]);
+        table.row([index, cpu, rx, tx, answered, related, originated, waiting, new, dropped, difference]);
     }
     writeln!(out)?;
     table.print(out)

@@ -133,6 +133,7 @@ fn describe_worker(running: &Running) -> admin::Worker {
         tx: counters.tx.get(),
         tx_bytes: counters.tx_bytes.get(),
         answered: counters.answered.get(),
+        related: counters.related.get(),
         originated: counters.originated.get(),
         waiting: counters.waiting.get(),
         new_connections: counters.new_connections.get(),

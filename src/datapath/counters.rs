@@ -28,6 +28,8 @@ pub struct Counters {
     pub new_connections: Counter,
     /// Packets of connections that were known.
     pub established: Counter,
+    /// ICMP errors about packets of known connections, sent on.
+    pub related: Counter,
     /// Bursts with at least one frame.
     pub bursts: Counter,
     by_reason: Drops,

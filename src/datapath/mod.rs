@@ -1,7 +1,8 @@
 //! The datapath: one function over a burst of frames. It opens no socket, reads no clock, takes no lock, logs nothing.
 
 //!
-//! A packet's way: [`process`](Datapath::process) → `prerouting` → `forward` → `postrouting` → `link`; what ends here goes by `answer`.
+//! A packet's way: [`process`](Datapath::process) → `prerouting` → `forward` → `postrouting` → `link`; ICMP errors go by `related`,
+//! what ends here by `answer`.
 
 mod answer;
 mod burst;
@@ -16,6 +17,7 @@ mod postrouting;
 mod preview;
 mod prerouting;
 mod process;
+mod related;
 mod verdict;
 
 pub use burst::{BURST, Fate, Frame, MAX_PORTS, PortId};

@@ -106,7 +106,7 @@ pub(super) fn dnat<'a>(snapshot: &'a Snapshot, bytes: &[u8], headers: &Headers) 
 }
 
 /// A frame from outside with one of our own addresses as its source is forged, or has gone in a circle.
-fn check_source(snapshot: &Snapshot, source: IpAddr) -> Result<(), DropReason> {
+pub(super) fn check_source(snapshot: &Snapshot, source: IpAddr) -> Result<(), DropReason> {
     if snapshot.own_addresses.contains(&source) { Err(DropReason::OwnSource) } else { Ok(()) }
 }
 

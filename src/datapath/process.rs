@@ -10,7 +10,9 @@
 use super::burst::BURST;
 use super::hook::{Hooks, priority};
 use super::verdict::{Verdict, Way};
-use super::{Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, forward, local_in, postrouting, prerouting};
+use super::{
+    Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, forward, local_in, postrouting, prerouting, related,
+};
 use crate::conntrack::{
     Conntrack, Direction, Found, Guess, Hoard, LANES, Millis, State, Table, Tables, TcpState, Tuple, V4, V6, Visit, Walker, Words,
 };
@@ -80,6 +82,7 @@ pub(super) struct Tally {
     pub established: u64,
     pub opened: u64,
     pub answered: u64,
+    pub related: u64,
 }
 
 /// A family as the datapath needs it.
@@ -135,7 +138,7 @@ impl Datapath {
 
     /// Decides the fate of each frame of a burst and rewrites those that go on.
     ///
-    /// Counts established, new_connections and answered; `rx`, `tx`, `waiting` and the drops are counted by whoever carries the fates out
+    /// Counts established, new_connections, related and answered; `rx`, `tx`, `waiting` and the drops are counted by whoever carries the fates out
     /// ([`crate::io::Ports`] and the worker).
     pub fn process(&self, lane: &mut Lane, frames: &mut [Frame<'_>], now: Millis) {
         if self.hooks.is_empty() {
@@ -180,9 +183,10 @@ impl Datapath {
 impl Tally {
     fn add_to(&self, counters: &Counters) {
         counters.established.add(self.established);
-        if self.opened + self.answered > 0 {
+        if self.opened + self.answered + self.related > 0 {
             counters.new_connections.add(self.opened);
             counters.answered.add(self.answered);
+            counters.related.add(self.related);
         }
     }
 }
@@ -318,7 +322,7 @@ fn has_ports(headers: &Headers) -> bool {
 
 /// The tuple of a whole TCP or UDP packet (`pkt_to_tuple`).
 #[inline(always)]
-fn tuple<F: Manip>(bytes: &[u8], headers: &Headers) -> Tuple<F> {
+pub(super) fn tuple<F: Manip>(bytes: &[u8], headers: &Headers) -> Tuple<F> {
     Tuple { addresses: F::read(bytes, headers), ports: headers.ports(bytes), protocol: headers.protocol }
 }
 
@@ -331,8 +335,10 @@ fn process_other<const HOOKED: bool>(
     headers: &Headers,
     (hash, guess): (u64, Guess),
 ) -> Way<PortId> {
-    if !has_ports(headers) {
-        return Err(Verdict::Drop(untracked(headers)));
+    match headers.payload {
+        Payload::Icmp(kind) if related::may_be(headers.ip, kind) => return related::process(context, frame, headers),
+        _ if !has_ports(headers) => return Err(Verdict::Drop(untracked(headers))),
+        _ => {}
     }
     match headers.ip {
         Ip::V4 => {
@@ -444,11 +450,9 @@ fn begin_anew<const HOOKED: bool>(
     frame: &mut Frame<'_>,
 ) -> Way<PortId> {
     let headers = parse(frame.bytes()).map_err(|malformed| Verdict::Drop(malformed.into()))?;
-    if !has_ports(&headers) {
-        return Err(Verdict::Drop(untracked(&headers)));
-    }
     let conntrack = &context.datapath.conntrack;
     let hash = match headers.ip {
+        _ if !has_ports(&headers) => 0,
         Ip::V4 => V4::table(conntrack).hash(&tuple(frame.bytes(), &headers)),
         Ip::V6 => V6::table(conntrack).hash(&tuple(frame.bytes(), &headers)),
     };

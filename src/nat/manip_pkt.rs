@@ -7,6 +7,7 @@ use crate::conntrack::{Family, Tuple, V4, V6};
 use crate::packet::{Headers, Ip, be16, checksum, ipv4, ipv6, tcp, udp};
 
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 /// A family whose packets can be read and rewritten.
 pub trait Manip: Family {
@@ -16,6 +17,9 @@ pub trait Manip: Family {
     /// Writes source and destination, takes one off the TTL or hop limit (which must be above 0), and updates what covers them in the
     /// IP header. Returns the change of the addresses' sum.
     fn write(bytes: &mut [u8], headers: &Headers, old: Self::Addresses, new: Self::Addresses) -> u64;
+
+    /// As [`Manip::write`], but leaves the TTL: for a packet that is quoted, not forwarded.
+    fn rewrite_quoted(bytes: &mut [u8], headers: &Headers, old: Self::Addresses, new: Self::Addresses) -> u64;
 }
 
 impl Manip for V4 {
@@ -35,6 +39,15 @@ impl Manip for V4 {
         header[ipv4::ADDRESSES..].copy_from_slice(&new.to_be_bytes());
         delta
     }
+
+    fn rewrite_quoted(bytes: &mut [u8], headers: &Headers, old: u64, new: u64) -> u64 {
+        let header = &mut bytes[headers.l3()..headers.l3() + ipv4::HEADER];
+        let delta = checksum::replace64(old, new);
+        let sum = checksum::update(be16(header, ipv4::CHECKSUM), delta);
+        put16(header, ipv4::CHECKSUM, sum);
+        header[ipv4::ADDRESSES..].copy_from_slice(&new.to_be_bytes());
+        delta
+    }
 }
 
 impl Manip for V6 {
@@ -47,14 +60,23 @@ impl Manip for V6 {
     fn write(bytes: &mut [u8], headers: &Headers, old: [u64; 4], new: [u64; 4]) -> u64 {
         let header = &mut bytes[headers.l3()..headers.l3() + ipv6::HEADER];
         header[ipv6::HOP_LIMIT] -= 1;
-        let addresses = &mut header[ipv6::ADDRESSES..];
-        let mut delta = 0;
-        for (word, (old, new)) in old.into_iter().zip(new).enumerate() {
-            delta += checksum::replace64(old, new);
-            addresses[word * 8..word * 8 + 8].copy_from_slice(&new.to_be_bytes());
-        }
-        delta
+        write_addresses_v6(header, old, new)
     }
+
+    fn rewrite_quoted(bytes: &mut [u8], headers: &Headers, old: [u64; 4], new: [u64; 4]) -> u64 {
+        write_addresses_v6(&mut bytes[headers.l3()..headers.l3() + ipv6::HEADER], old, new)
+    }
+}
+
+#[inline(always)]
+fn write_addresses_v6(header: &mut [u8], old: [u64; 4], new: [u64; 4]) -> u64 {
+    let addresses = &mut header[ipv6::ADDRESSES..];
+    let mut delta = 0;
+    for (word, (old, new)) in old.into_iter().zip(new).enumerate() {
+        delta += checksum::replace64(old, new);
+        addresses[word * 8..word * 8 + 8].copy_from_slice(&new.to_be_bytes());
+    }
+    delta
 }
 
 /// Turns a whole TCP or UDP packet with the tuple `from` into one with the tuple `to`, one hop further on. Its TTL must be above 0.
@@ -77,6 +99,18 @@ fn update_udp(datagram: &mut [u8], ip: Ip, delta: u64) {
     // RFC 768: 0 means that the sender computed none. Over IPv6 there is no such thing (RFC 8200, section 8.1): it stays wrong.
     if old != 0 || ip == Ip::V6 {
         put16(datagram, udp::CHECKSUM, never_zero(checksum::update(old, delta)));
+    }
+}
+
+/// Updates the checksum of a quoted transport header, which may be cut off before it.
+pub(super) fn update_transport(transport: &mut [u8], headers: &Headers, delta: u64) {
+    match headers.protocol {
+        TCP if transport.len() >= tcp::CHECKSUM + 2 => {
+            let sum = checksum::update(be16(transport, tcp::CHECKSUM), delta);
+            put16(transport, tcp::CHECKSUM, sum);
+        }
+        UDP => update_udp(transport, headers.ip, delta),
+        _ => {}
     }
 }
 
@@ -105,6 +139,6 @@ pub fn recompute_checksum(bytes: &mut [u8], headers: &Headers) {
 }
 
 #[inline(always)]
-fn put16(bytes: &mut [u8], at: usize, value: u16) {
+pub(super) fn put16(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }

@@ -23,6 +23,8 @@ pub enum Payload {
     Icmp(u8),
     /// A fragment of a packet, the first or another one.
     Fragment,
+    /// The beginning of a packet that an ICMP error quotes: see [`super::quote`].
+    Quoted,
 }
 
 /// A parsed frame: offsets into its bytes.

@@ -1,5 +1,7 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443): what weir reads and sends of them.
 
+use super::{Headers, Ip, checksum, ipv6};
+
 /// IP protocol number of ICMP.
 pub const ICMP: u8 = 1;
 /// Next header of ICMPv6.
@@ -10,6 +12,23 @@ pub const HEADER: usize = 8;
 pub const CHECKSUM: usize = 2;
 /// Offset of the four bytes whose meaning depends on the type.
 pub const REST: usize = 4;
+
+/// Whether the checksum of a whole ICMP or ICMPv6 message is right.
+///
+/// # Panics
+/// When `headers` are not those of the frame in `bytes`.
+pub fn checksum_holds(bytes: &[u8], headers: &Headers) -> bool {
+    let message = &bytes[headers.l4()..usize::from(headers.end)];
+    let pseudo_header = match headers.ip {
+        Ip::V4 => 0,
+        // RFC 4443, section 2.3.
+        Ip::V6 => {
+            let addresses = headers.l3() + ipv6::ADDRESSES..headers.l3() + ipv6::HEADER;
+            checksum::sum(&bytes[addresses]) + checksum::pseudo_header(ICMPV6, message.len())
+        }
+    };
+    checksum::fold(checksum::sum(message) + pseudo_header) == 0xffff
+}
 
 /// Types and codes of ICMP.
 pub mod v4 {
@@ -22,9 +41,14 @@ pub mod v4 {
     /// Parameter problem.
     pub const PARAMETER_PROBLEM: u8 = 12;
 
-    /// Whether a message of this type is about another packet, which it quotes: also source quench (4) and redirect (5).
+    /// Source quench; deprecated (RFC 6633).
+    pub const SOURCE_QUENCH: u8 = 4;
+    /// Redirect.
+    pub const REDIRECT: u8 = 5;
+
+    /// Whether a message of this type is about another packet, which it quotes (`icmp_is_err`).
     pub const fn is_error(kind: u8) -> bool {
-        matches!(kind, UNREACHABLE | 4 | 5 | TIME_EXCEEDED | PARAMETER_PROBLEM)
+        matches!(kind, UNREACHABLE | SOURCE_QUENCH | REDIRECT | TIME_EXCEEDED | PARAMETER_PROBLEM)
     }
 }
 

@@ -22,7 +22,7 @@ pub const FRAGMENT: u8 = 44;
 pub const DESTINATION_OPTIONS: u8 = 60;
 
 /// Extension headers that are read: more than a sane sender chains.
-const MAX_EXTENSIONS: usize = 8;
+pub(super) const MAX_EXTENSIONS: usize = 8;
 
 /// What the headers say, checked.
 #[derive(Debug, Clone, Copy)]

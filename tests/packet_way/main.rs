@@ -20,6 +20,7 @@ mod hooks;
 mod limits;
 mod packet;
 mod refusals;
+mod related;
 mod storm;
 mod vlans;
 mod workers;

@@ -31,7 +31,7 @@ pub(crate) enum Checksum {
 pub(crate) enum Transport {
     Tcp { flags: u8, sequence: u32, acknowledgment: u32, options: Vec<u8> },
     Udp,
-    Icmp { kind: u8, code: u8 },
+    Icmp { kind: u8, code: u8, rest: [u8; 4] },
 }
 
 /// A frame to be.
@@ -69,7 +69,7 @@ pub(crate) fn udp(from: SocketAddr, to: SocketAddr) -> Packet {
 
 /// An ICMP or ICMPv6 message of this type; ports mean nothing.
 pub(crate) fn icmp(from: SocketAddr, to: SocketAddr, kind: u8) -> Packet {
-    packet(from, to, Transport::Icmp { kind, code: 0 }).carrying(&[0x45; 40])
+    packet(from, to, Transport::Icmp { kind, code: 0, rest: [0; 4] }).carrying(&[0x45; 40])
 }
 
 fn packet(from: SocketAddr, to: SocketAddr, transport: Transport) -> Packet {
@@ -221,14 +221,14 @@ impl Packet {
                 header.checksum = self.wanted_checksum(right.unwrap(), length, 17);
                 (IpNumber::UDP, [header.to_bytes().as_slice(), &self.payload].concat())
             }
-            &Transport::Icmp { kind, code } => match (self.from.ip(), self.to.ip()) {
+            &Transport::Icmp { kind, code, rest } => match (self.from.ip(), self.to.ip()) {
                 (IpAddr::V6(from), IpAddr::V6(to)) => {
-                    let message = Icmpv6Type::Unknown { type_u8: kind, code_u8: code, bytes5to8: [0; 4] };
+                    let message = Icmpv6Type::Unknown { type_u8: kind, code_u8: code, bytes5to8: rest };
                     let header = Icmpv6Header::with_checksum(message, from.octets(), to.octets(), &self.payload).unwrap();
                     (IpNumber::IPV6_ICMP, [&header.to_bytes(), self.payload.as_slice()].concat())
                 }
                 _ => {
-                    let message = Icmpv4Type::Unknown { type_u8: kind, code_u8: code, bytes5to8: [0; 4] };
+                    let message = Icmpv4Type::Unknown { type_u8: kind, code_u8: code, bytes5to8: rest };
                     (
                         IpNumber::ICMP,
                         [&Icmpv4Header::with_checksum(message, &self.payload).to_bytes(), self.payload.as_slice()].concat(),

@@ -211,6 +211,7 @@ impl World {
             ("tx", &counters.tx),
             ("tx_bytes", &counters.tx_bytes),
             ("answered", &counters.answered),
+            ("related", &counters.related),
             ("originated", &counters.originated),
             ("waiting", &counters.waiting),
             ("new_connections", &counters.new_connections),
@@ -228,7 +229,13 @@ impl World {
         Packet { to_mac: weir_mac(port), from_mac: peer_mac(port), ..packet.clone() }
     }
 
-    fn expect(&mut self, port: PortId, packet: &Packet, fate: impl FnOnce(&Outcome) -> bool, moved: &[(&str, u64)]) -> Outcome {
+    pub(crate) fn expect(
+        &mut self,
+        port: PortId,
+        packet: &Packet,
+        fate: impl FnOnce(&Outcome) -> bool,
+        moved: &[(&str, u64)],
+    ) -> Outcome {
         let arriving = self.arriving(port, packet);
         let frame = arriving.frame();
         let outcome = self.send(port, &frame);
