@@ -25,7 +25,8 @@ const LEVELS: &[&[&str]] = &[
 
 /// Files that may hold unsafe code, and why each must.
 const UNSAFE: &[(&str, &str)] = &[
-    ("src/conntrack/entry.rs", "a promise that an entry is all atomics, so that zeroed memory is an empty one"),
+    ("src/conntrack/account.rs", "a promise that it is all atomics, so that zeroed memory is an empty one"),
+    ("src/conntrack/entry.rs", "the same promise for an entry"),
     ("src/conntrack/floor.rs", "the same promise for a cache line of the benchmark"),
     ("src/conntrack/hash.rs", "calls functions compiled for wider vectors after asking the CPU"),
     ("src/conntrack/index.rs", "the same promise for a bucket of the index"),

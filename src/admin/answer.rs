@@ -185,6 +185,8 @@ pub struct Connections {
     pub count: u64,
     /// Room, of each family.
     pub capacity: u64,
+    /// Bytes of memory when all of it is in use.
+    pub bytes: u64,
 }
 
 /// A neighbour on the link.
@@ -221,16 +223,32 @@ pub struct Connection {
     pub seen_reply: bool,
     /// Not given up first when the table is full.
     pub assured: bool,
+    /// What was counted, with `accounting = true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Account>,
+    /// Milliseconds until it is removed if nothing more comes; below 0: it is about to be.
+    pub expires_in: i64,
+}
+
+/// What was counted about a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
     /// Packets client → backend.
-    pub packets: u32,
+    pub packets: u64,
     /// IP bytes client → backend.
     pub bytes: u64,
     /// Packets backend → client.
-    pub reply_packets: u32,
+    pub reply_packets: u64,
     /// IP bytes backend → client.
     pub reply_bytes: u64,
-    /// Milliseconds until it is removed if nothing more comes; below 0: it is about to be.
-    pub expires_in: i64,
+    /// Milliseconds since it was opened.
+    pub duration: u32,
+    /// Microseconds from the client's SYN to the backend's SYN/ACK.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_rtt: Option<u32>,
+    /// Microseconds from the backend's SYN/ACK to the client's ACK.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_rtt: Option<u32>,
 }
 
 /// A drop reason and how often it was the reason, over all workers.

@@ -12,7 +12,8 @@ mod server;
 mod socket;
 
 pub use answer::{
-    Answer, Backend, Connection, Connections, Drop, Explanation, Interface, Neighbour, Pool, Queue, Service, Status, Worker,
+    Account, Answer, Backend, Connection, Connections, Drop, Explanation, Interface, Neighbour, Pool, Queue, Service, Status,
+    Worker,
 };
 pub use client::{Client, ClientError};
 pub use filter::{AddressFilter, ConnectionFilter, NoAddress};

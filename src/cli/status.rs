@@ -33,7 +33,8 @@ fn print(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
     let admin::Status { version, pid, config, generation, connections, .. } = status;
     let uptime = jiff::SignedDuration::from_secs(status.uptime_seconds.cast_signed());
     writeln!(out, "weir {version}, pid {pid}, up {uptime:#}, {config} generation {generation}")?;
-    writeln!(out, "connections: {} of {}\n", connections.count, connections.capacity)?;
+    let megabytes = connections.bytes >> 20;
+    writeln!(out, "connections: {} of {} a family, at most {megabytes} MiB\n", connections.count, connections.capacity)?;
     print_services(status, out)?;
     print_backends(status, out)?;
     print_interfaces(status, out)?;

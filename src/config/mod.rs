@@ -27,6 +27,8 @@ pub struct Config {
     pub worker: Worker,
     /// Room in the connection table, for each address family.
     pub max_connections: usize,
+    /// Whether packets, bytes and times of each connection are counted.
+    pub accounting: bool,
     /// Where the admin socket is.
     pub admin_socket: PathBuf,
     /// Source addresses and ports toward the backends. At least one address of every family that a service has.

@@ -53,6 +53,7 @@ pub(super) struct Worker {
 #[serde(deny_unknown_fields)]
 pub(super) struct Conntrack {
     pub(super) max_connections: Maybe<i64>,
+    pub(super) accounting: Maybe<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -9,6 +9,7 @@ impl Config {
         fixed.extend(changed_worker(&self.worker, &new.worker));
         let others = [
             ("conntrack.max_connections", self.max_connections != new.max_connections),
+            ("conntrack.accounting", self.accounting != new.accounting),
             ("admin.socket", self.admin_socket != new.admin_socket),
         ];
         fixed.extend(changed(&others).map(str::to_owned));

@@ -1,15 +1,23 @@
 //! One connection: 64 bytes over IPv4, 128 over IPv6.
 //!
-//! Everything in it is an atomic. The tuples are written while nobody else knows the entry and are published by the index slot that
-//! names it; the state word is changed by compare-exchange, because either worker may see either direction; all else is written by
-//! whoever handles a packet and may lose one of two simultaneous updates, which costs a count, never correctness.
+//! Everything in it is an atomic, and nobody ever locks. Who writes what:
+//! - The tuples: whoever opens the connection, while nobody else knows the entry. The index slot that names it publishes them.
+//! - The state word: either direction's worker, by compare-exchange.
+//! - A [`Side`]: packets of that direction. Each worker that has one direction therefore writes words that no other worker writes. It
+//!   reads the other side's, too, and sees them at worst as they were before the packet that is in flight right now: a packet of one
+//!   direction that depends on one of the other (an ACK of that data) was caused by its having left here, and it left after its words
+//!   were stored. Where packets of one direction come in at two workers at once, one of two updates may be lost; the next packet of that
+//!   direction says the same again. The few writes of a protocol to the other side (the beginning of a connection) say so where they are.
+//! - Time and next hops: whoever handles a packet; an update that is lost costs a lookup, never correctness.
+//!
+//! What is counted about a connection is not here but in [`super::Account`], and only if that is switched on.
 
 #![allow(unsafe_code)] // one promise about the type, see there
 
 use super::family::{Cell, Family};
 use super::region::Plain;
 use super::{Millis, TcpState, Tuple};
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 
 /// A tracked connection in the table.
 #[repr(C, align(64))]
@@ -21,15 +29,27 @@ pub struct Entry<F: Family> {
     reply_ports: AtomicU32,
     state: AtomicU32,
     last_seen: AtomicU32,
+    words: [[AtomicU32; 2]; 2],
+    halves: [AtomicU16; 2],
     hops: [AtomicU16; 2],
     hops_epoch: AtomicU16,
     service: AtomicU16,
     backend: AtomicU16,
-    bytes_upper: [AtomicU16; 2],
-    _reserved: AtomicU16,
-    packets: [AtomicU32; 2],
-    bytes_lower: [AtomicU32; 2],
+    bytes: [AtomicU8; 2],
     _padding: F::Padding,
+}
+
+/// What a protocol remembers of one direction: 11 bytes, written by packets of that direction. All zero when a connection begins.
+///
+/// What they mean is the protocol's: see `tcp::window`. All of them are read and written Relaxed: the head of the file says why.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a> {
+    /// Two words.
+    pub words: &'a [AtomicU32; 2],
+    /// Half a word.
+    pub half: &'a AtomicU16,
+    /// A byte.
+    pub byte: &'a AtomicU8,
 }
 
 const _: () = assert!(size_of::<Entry<super::V4>>() == 64);
@@ -61,7 +81,7 @@ impl Direction {
 
 /// The state word: protocol, TCP state and status bits of a connection, changed together.
 ///
-/// status (8..) | TCP state (8) | protocol (8)
+/// status (16) | the protocol's own bits (4) | state of the protocol (4) | protocol (8)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct State(pub(super) u32);
 
@@ -92,19 +112,25 @@ impl State {
     /// The TCP state; [`TcpState::None`] for other protocols.
     #[inline(always)]
     pub fn tcp(self) -> TcpState {
-        TcpState::ALL[usize::from((self.0 >> 8) as u8) % TcpState::ALL.len()]
+        TcpState::ALL[(self.0 >> 8 & 0xf) as usize % TcpState::ALL.len()]
     }
 
     /// With another TCP state.
     #[inline(always)]
     pub fn with_tcp(self, tcp: TcpState) -> Self {
-        Self(self.0 & !0xff00 | (tcp as u32) << 8)
+        Self(self.0 & !0x0f00 | (tcp as u32) << 8)
     }
 
     /// Whether all of these bits are set.
     #[inline(always)]
     pub fn has(self, bits: u32) -> bool {
         self.0 & bits == bits
+    }
+
+    /// With these bits cleared.
+    #[inline(always)]
+    pub fn without(self, bits: u32) -> Self {
+        Self(self.0 & !bits)
     }
 
     /// With these bits set.
@@ -180,33 +206,24 @@ impl<F: Family> Entry<F> {
         self.backend.store(owner.backend, Ordering::Relaxed);
         for direction in [0, 1] {
             self.hops[direction].store(0, Ordering::Relaxed);
-            self.packets[direction].store(0, Ordering::Relaxed);
-            self.bytes_lower[direction].store(0, Ordering::Relaxed);
-            self.bytes_upper[direction].store(0, Ordering::Relaxed);
+            self.halves[direction].store(0, Ordering::Relaxed);
+            self.bytes[direction].store(0, Ordering::Relaxed);
+            self.words[direction].iter().for_each(|word| word.store(0, Ordering::Relaxed));
         }
         self.set_state(State::new(original.protocol, tcp));
     }
 
-    /// Counts a packet and notes that the connection is alive.
+    /// What the protocol remembers of one direction.
     #[inline(always)]
-    pub fn account(&self, direction: Direction, bytes: usize, now: Millis) {
+    pub fn side(&self, direction: Direction) -> Side<'_> {
         let at = direction as usize;
-        // Relaxed, load and store: see the head of the file.
-        self.packets[at].store(self.packets[at].load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        let (lower, carry) = self.bytes_lower[at].load(Ordering::Relaxed).overflowing_add(bytes as u32);
-        self.bytes_lower[at].store(lower, Ordering::Relaxed);
-        if carry {
-            let upper = self.bytes_upper[at].load(Ordering::Relaxed).wrapping_add(1);
-            self.bytes_upper[at].store(upper, Ordering::Relaxed);
-        }
-        self.last_seen.store(now.0, Ordering::Relaxed);
+        Side { words: &self.words[at], half: &self.halves[at], byte: &self.bytes[at] }
     }
 
-    /// Packets and bytes of one direction.
-    pub fn counts(&self, direction: Direction) -> (u32, u64) {
-        let at = direction as usize;
-        let upper = u64::from(self.bytes_upper[at].load(Ordering::Relaxed));
-        (self.packets[at].load(Ordering::Relaxed), upper << 32 | u64::from(self.bytes_lower[at].load(Ordering::Relaxed)))
+    /// Notes that the connection is alive.
+    #[inline(always)]
+    pub fn touch(&self, now: Millis) {
+        self.last_seen.store(now.0, Ordering::Relaxed);
     }
 
     /// When the last packet was seen.

@@ -45,7 +45,7 @@ impl Sweep {
             if let Some(state) = end_if_over(table, number, now, timeouts) {
                 table.unlink(number);
                 if !state.has(State::ABANDONED) {
-                    closed(&view(table.entry(number), timeouts));
+                    closed(&view(table, number, timeouts));
                     expired += 1;
                 }
                 // No longer confirmed: the next walk passes over it until it is used again.
@@ -109,10 +109,10 @@ fn is_over<F: Family>(entry: &Entry<F>, state: State, now: Millis, timeouts: &Ti
 }
 
 /// A copy for lists. The caller made sure that the entry is not used for something else meanwhile.
-pub(super) fn view<F: Family>(entry: &Entry<F>, timeouts: &Timeouts) -> ConnectionView {
+pub(super) fn view<F: Family>(table: &Table<F>, number: u32, timeouts: &Timeouts) -> ConnectionView {
     use super::entry::Direction::{Original, Reply};
+    let entry = table.entry(number);
     let (state, owner) = (entry.state(), entry.owner());
-    let ((original_packets, original_bytes), (reply_packets, reply_bytes)) = (entry.counts(Original), entry.counts(Reply));
     ConnectionView {
         protocol: state.protocol(),
         original: entry.tuple(Original).view(),
@@ -122,10 +122,7 @@ pub(super) fn view<F: Family>(entry: &Entry<F>, timeouts: &Timeouts) -> Connecti
         assured: state.has(State::ASSURED),
         service: owner.service,
         backend: owner.backend,
-        original_packets,
-        original_bytes,
-        reply_packets,
-        reply_bytes,
+        account: table.account_view(number),
         last_seen: entry.last_seen(),
         timeout: timeout_of(state, timeouts),
     }

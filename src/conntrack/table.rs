@@ -1,5 +1,6 @@
 //! The table of one family: entries, the index over their tuples, and the free list.
 
+use super::account::{Account, AccountView};
 use super::entry::{Direction, Entry, Owner, State};
 use super::family::Family;
 use super::free_list::{BATCH, FreeList, Hoard};
@@ -7,16 +8,35 @@ use super::hash::HashKey;
 use super::index::{Handle, Index, Inserted, MAX_NUMBER};
 use super::prefetch::prefetch;
 use super::region::Region;
-use super::{Millis, TcpState, Tuple};
+use super::{Now, TcpState, Tuple};
 use std::io;
 
 /// Connections of one address family.
 #[derive(Debug)]
 pub struct Table<F: Family> {
     entries: Region<Entry<F>>,
+    accounts: Option<Region<Account>>,
     index: Index,
     free: FreeList,
     key: HashKey,
+}
+
+/// How much memory a table takes when every page of it is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableBytes {
+    /// Of the index.
+    pub index: usize,
+    /// Of the entries.
+    pub entries: usize,
+    /// Of the accounts; 0 without them.
+    pub accounts: usize,
+}
+
+impl TableBytes {
+    /// All of it.
+    pub fn total(self) -> usize {
+        self.index + self.entries + self.accounts
+    }
 }
 
 /// What a lookup found, before the entry was looked at.
@@ -30,6 +50,7 @@ pub struct Found<'a, F: Family> {
     pub entry: &'a Entry<F>,
     /// The packet's direction.
     pub direction: Direction,
+    number: u32,
 }
 
 /// An entry that one worker fills in; nobody else knows it.
@@ -44,10 +65,10 @@ pub struct Unconfirmed<'a, F: Family> {
 /// What became of confirming.
 #[derive(Debug)]
 pub enum Confirmed<'a, F: Family> {
-    /// The connection is in the table.
-    Placed(&'a Entry<F>),
-    /// Another worker confirmed the same connection first: this is the one that counts.
-    Clash(Found<'a, F>),
+    /// The connection is in the table; its first packet is of the original direction.
+    Placed(Found<'a, F>),
+    /// Another worker confirmed the same connection first: that is the one that counts.
+    Clash,
     /// The index has no room near the tuple's home.
     Full,
 }
@@ -71,6 +92,7 @@ impl<F: Family> Table<F> {
         }
         Ok(Self {
             entries: Region::new(connections + 1)?,
+            accounts: None,
             index: Index::new(2 * connections)?,
             free: FreeList::new(connections as u32 + 1),
             key,
@@ -80,9 +102,19 @@ impl<F: Family> Table<F> {
     /// Most connections that a table can hold.
     pub const MAX_CONNECTIONS: usize = MAX_NUMBER - 1;
 
-    /// Bytes of the index and of the entries when every page of them is in use.
-    pub fn bytes(&self) -> (usize, usize) {
-        (self.index.bytes(), self.entries.bytes())
+    /// From now on connections are counted ([`Account`]). To be called before the first one is opened.
+    pub(super) fn keep_accounts(&mut self) -> io::Result<()> {
+        self.accounts = Some(Region::new(self.entries.items().len())?);
+        Ok(())
+    }
+
+    /// Bytes of the index, of the entries and of the accounts when every page of them is in use.
+    pub fn bytes(&self) -> TableBytes {
+        TableBytes {
+            index: self.index.bytes(),
+            entries: self.entries.bytes(),
+            accounts: self.accounts.as_ref().map_or(0, Region::bytes),
+        }
     }
 
     /// The hash of a tuple, for the lookups below.
@@ -111,8 +143,12 @@ impl<F: Family> Table<F> {
     /// Pass 2 over a burst: asks for the line of the entry. Where nothing was guessed, for one that nobody needs: cheaper than a branch.
     #[inline(always)]
     pub fn prefetch_entry(&self, guess: Guess) {
-        let entry = self.entry(guess.0.map_or(0, Handle::number));
+        let number = guess.0.map_or(0, Handle::number);
+        let entry = self.entry(number);
         prefetch(entry);
+        if let Some(account) = self.account_of(number) {
+            prefetch(account);
+        }
         if size_of::<Entry<F>>() > 64 {
             prefetch(entry.second_line());
         }
@@ -147,11 +183,15 @@ impl<F: Family> Table<F> {
         original_hash: u64,
         owner: Owner,
         tcp: TcpState,
-        now: Millis,
+        now: impl Into<Now>,
     ) -> Option<Unconfirmed<'_, F>> {
+        let now = now.into();
         let number = self.free.take(self.entries.items(), hoard)?;
         let entry = self.entry(number);
-        entry.begin(original, owner, tcp, now);
+        entry.begin(original, owner, tcp, now.millis);
+        if let Some(account) = self.account_of(number) {
+            account.begin(now);
+        }
         Some(Unconfirmed { entry, number, original_hash })
     }
 
@@ -180,10 +220,10 @@ impl<F: Family> Table<F> {
         let handle = Handle::new(connection.number, false);
         loop {
             match self.index.insert(connection.original_hash, handle, |other| self.has(other, &original)) {
-                Inserted::Placed => return Confirmed::Placed(entry),
+                Inserted::Placed => return Confirmed::Placed(self.found(handle)),
                 Inserted::Exists(winner) if self.entry(winner.number()).state().is_live() => {
                     self.abandon(entry);
-                    return Confirmed::Clash(self.found(winner));
+                    return Confirmed::Clash;
                 }
                 // On its way out: taken from the index here and now, its sweep will not find it there any more.
                 Inserted::Exists(leaving) => {
@@ -208,6 +248,11 @@ impl<F: Family> Table<F> {
         entry.set_state(entry.state().with(State::CONFIRMED | State::DYING | State::ABANDONED));
     }
 
+    /// The number of a connection's entry.
+    pub(super) fn number(found: &Found<'_, F>) -> u32 {
+        found.number
+    }
+
     /// Ends a connection: no packet finds it any more, the next sweep frees it. `false`: someone else did.
     pub fn kill(&self, entry: &Entry<F>) -> bool {
         let mut seen = entry.state();
@@ -219,6 +264,22 @@ impl<F: Family> Table<F> {
             }
         }
         false
+    }
+
+    /// The account of a connection, if accounts are kept.
+    #[inline(always)]
+    pub fn account(&self, found: &Found<'_, F>) -> Option<&Account> {
+        self.account_of(found.number)
+    }
+
+    #[inline(always)]
+    fn account_of(&self, number: u32) -> Option<&Account> {
+        self.accounts.as_ref().map(|accounts| &accounts.items()[number as usize])
+    }
+
+    /// A copy of the account of an entry, if accounts are kept.
+    pub(super) fn account_view(&self, number: u32) -> Option<AccountView> {
+        self.account_of(number).map(Account::view)
     }
 
     /// Numbers of entries that may be in use.
@@ -259,6 +320,6 @@ impl<F: Family> Table<F> {
     #[inline(always)]
     fn found(&self, handle: Handle) -> Found<'_, F> {
         let direction = if handle.is_reply() { Direction::Reply } else { Direction::Original };
-        Found { entry: self.entry(handle.number()), direction }
+        Found { entry: self.entry(handle.number()), direction, number: handle.number() }
     }
 }

@@ -39,7 +39,7 @@ fn open(conntrack: &Conntrack, walker: &mut Walker, client: u16, port: u16, now:
             conntrack.opened(1);
             Some(())
         }
-        Confirmed::Clash(_) | Confirmed::Full => None,
+        Confirmed::Clash | Confirmed::Full => None,
     }
 }
 
@@ -119,7 +119,7 @@ proptest! {
                     let found = table.look_up(table.hash(&tuple), &tuple);
                     prop_assert_eq!(found.is_some(), model.live.contains_key(&client));
                     if let Some(found) = found {
-                        found.entry.account(Direction::Original, 100, now);
+                        found.entry.touch(now);
                         model.live.get_mut(&client).unwrap().1 = now;
                     }
                 }
@@ -288,8 +288,8 @@ fn an_entry_is_used_again_only_when_nobody_can_see_it() {
 #[test]
 fn a_table_costs_at_most_96_bytes_a_connection() {
     let table = Table::<V4>::new(1_000_000, HashKey::random()).unwrap();
-    let (index, entries) = table.bytes();
-    assert!((index + entries) as f64 / 1e6 <= 96.0, "{index} + {entries}");
+    let bytes = table.bytes();
+    assert!(bytes.total() as f64 / 1e6 <= 96.0, "{bytes:?}");
 }
 
 #[test]
@@ -306,17 +306,25 @@ fn ten_full_tables_of_random_tuples_find_room() {
 }
 
 #[test]
-fn bytes_are_counted_past_32_bits() {
-    let conntrack = Conntrack::new(8).unwrap();
+fn an_account_counts_past_32_bits_and_measures_the_handshake() {
+    let conntrack = Conntrack::new(8).unwrap().with_accounts().unwrap();
     let mut walker = conntrack.walker().unwrap();
     open(&conntrack, &mut walker, 1, 1, Millis(0)).unwrap();
     let table: &Table<V4> = conntrack.table();
     let found = table.look_up(table.hash(&original(1)), &original(1)).unwrap();
+    let account = table.account(&found).unwrap();
     for _ in 0..3 {
-        found.entry.account(Direction::Reply, u32::MAX as usize, Millis(3));
+        account.count(Direction::Reply, u32::MAX as usize);
     }
-    assert_eq!(found.entry.counts(Direction::Reply), (3, 3 * u64::from(u32::MAX)));
-    assert_eq!(found.entry.last_seen(), Millis(3));
+    account.asked_again(Micros(u32::MAX - 100));
+    account.answered(Micros(199));
+    let (view, _) = conntrack.find(UDP, original(1).view().source, original(1).view().destination, &timeouts()).unwrap();
+    assert_eq!(view.account.unwrap().handshake, None, "it is not over");
+    account.established(Micros(1199));
+    let (view, _) = conntrack.find(UDP, original(1).view().source, original(1).view().destination, &timeouts()).unwrap();
+    let handshake = Some(Handshake { backend: 300, client: 1000 });
+    let expected = AccountView { packets: [0, 3], bytes: [0, 3 * u64::from(u32::MAX)], opened: Millis(0), handshake };
+    assert_eq!(view.account, Some(expected));
 }
 
 mod tcp_states {

@@ -18,6 +18,33 @@ impl Millis {
     }
 }
 
+/// Microseconds on a monotonic clock that starts anywhere; wraps after 71 minutes, compared by wrapping subtraction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Micros(pub u32);
+
+impl Micros {
+    /// Microseconds since `earlier`.
+    pub fn since(self, earlier: Micros) -> u32 {
+        self.0.wrapping_sub(earlier.0)
+    }
+}
+
+/// The time of a burst, in the two grains that are needed: of timeouts, and of measured round trips.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// For timeouts.
+    pub millis: Millis,
+    /// For round trips.
+    pub micros: Micros,
+}
+
+impl From<Millis> for Now {
+    /// Virtual time, which has no grain finer than a millisecond.
+    fn from(millis: Millis) -> Self {
+        Self { millis, micros: Micros(millis.0.wrapping_mul(1000)) }
+    }
+}
+
 /// Longest timeout that may be set, in milliseconds: 20 days, well below half of what [`Millis`] can tell apart.
 pub const MAX_TIMEOUT: u32 = 20 * 24 * 3600 * 1000;
 

@@ -1,6 +1,6 @@
 //! What lists and the control thread see of a connection: a copy, taken while workers go on.
 
-use super::{Millis, TcpState};
+use super::{AccountView, Millis, TcpState};
 use std::net::SocketAddr;
 
 /// One direction's addresses and ports.
@@ -31,14 +31,8 @@ pub struct ConnectionView {
     pub service: u16,
     /// Index of the backend.
     pub backend: u16,
-    /// Packets and bytes client → backend.
-    pub original_packets: u32,
-    /// IP bytes client → backend.
-    pub original_bytes: u64,
-    /// Packets backend → client.
-    pub reply_packets: u32,
-    /// IP bytes backend → client.
-    pub reply_bytes: u64,
+    /// What was counted, if accounts are kept.
+    pub account: Option<AccountView>,
     /// When the last packet was seen.
     pub last_seen: Millis,
     /// Milliseconds of silence after which it is removed in its present state.

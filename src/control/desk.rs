@@ -4,7 +4,7 @@
 //! everything else is asked of the control thread, which alone knows the rest.
 
 use crate::admin::{self, Answer, Connection, ConnectionFilter, Desk, Flow, Request};
-use crate::conntrack::{ConnectionView, Millis};
+use crate::conntrack::{AccountView, ConnectionView, Millis};
 use crate::datapath::Datapath;
 use crate::service::{Protocol, Snapshot};
 use crate::worker::Monotonic;
@@ -153,10 +153,20 @@ fn describe(view: &ConnectionView, names: &Names<'_>, now: Millis) -> admin::Con
         service: names.service(view.service).to_owned(),
         seen_reply: view.seen_reply,
         assured: view.assured,
-        packets: view.original_packets,
-        bytes: view.original_bytes,
-        reply_packets: view.reply_packets,
-        reply_bytes: view.reply_bytes,
+        account: view.account.map(|account| describe_account(&account, now)),
         expires_in: i64::from(view.timeout) - i64::from(silent),
+    }
+}
+
+fn describe_account(account: &AccountView, now: Millis) -> admin::Account {
+    let ([packets, reply_packets], [bytes, reply_bytes]) = (account.packets, account.bytes);
+    admin::Account {
+        packets,
+        bytes,
+        reply_packets,
+        reply_bytes,
+        duration: now.since(account.opened),
+        backend_rtt: account.handshake.map(|handshake| handshake.backend),
+        client_rtt: account.handshake.map(|handshake| handshake.client),
     }
 }

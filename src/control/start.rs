@@ -18,6 +18,7 @@ use crate::worker::{Monotonic, Resolver};
 use arc_swap::ArcSwap;
 use mio::Waker;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -132,14 +133,18 @@ fn locked_memory(config: &Config, workers: usize) -> u64 {
 }
 
 fn make_datapath(config: &Config, registry: &mut Registry) -> Result<Datapath, StartError> {
-    let max_connections = config.max_connections;
-    let conntrack = Conntrack::new(max_connections).map_err(|error| StartError::Table { max_connections, error })?;
+    let conntrack = make_table(config).map_err(|error| StartError::Table { max_connections: config.max_connections, error })?;
     let next_hops = NextHops::default();
     for (port, interface) in (0u8..).map(PortId).zip(&config.interfaces) {
         next_hops.port(port).set_recompute(interface.checksum == Checksum::Recompute);
     }
     let snapshot = ArcSwap::from_pointee(registry.snapshot(config)?);
     Ok(Datapath { conntrack, next_hops, snapshot, hooks: Hooks::default() })
+}
+
+fn make_table(config: &Config) -> io::Result<Conntrack> {
+    let conntrack = Conntrack::new(config.max_connections)?;
+    if config.accounting { conntrack.with_accounts() } else { Ok(conntrack) }
 }
 
 fn bind(path: &Path) -> Result<UnixListener, StartError> {

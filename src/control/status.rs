@@ -28,6 +28,7 @@ impl Daemon {
             connections: admin::Connections {
                 count: self.datapath.conntrack.count() as u64,
                 capacity: self.datapath.conntrack.capacity() as u64,
+                bytes: self.datapath.conntrack.bytes() as u64,
             },
             next_hops: self.describe_next_hops(),
         }

@@ -8,7 +8,7 @@ use super::prerouting::Opening;
 use super::process::{Context, Lookup, Tracked};
 use super::verdict::{Verdict, Way};
 use super::{DropReason, Frame, PortId};
-use crate::conntrack::{Confirmed, Direction, Entry, Found, Owner, State, TcpState, Visit};
+use crate::conntrack::{Confirmed, Direction, Found, Owner, State, TcpState, Visit};
 use crate::nat::{Allocation, manip_pkt, recompute_checksum, unique_tuple};
 use crate::packet::{Headers, Payload};
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,12 +20,12 @@ pub(super) fn confirm<'a, F: Tracked, const HOOKED: bool>(
     headers: &Headers,
     lookup: &Lookup<F>,
     opening: &Opening<'_>,
-) -> Way<&'a Entry<F>> {
+) -> Way<Found<'a, F>> {
     let table = F::table(&context.datapath.conntrack);
     let owner = Owner { service: opening.service.id.0, backend: opening.backend.id.0 };
     let tcp = if matches!(headers.payload, Payload::Tcp(_)) { TcpState::SynSent } else { TcpState::None };
     let connection =
-        table.open(F::hoard(visit), &lookup.tuple, lookup.hash, owner, tcp, context.now).ok_or(DropReason::TableFull)?;
+        table.open(F::hoard(visit), &lookup.tuple, lookup.hash, owner, tcp, context.time()).ok_or(DropReason::TableFull)?;
     let refused = match unique_tuple(table, &connection, opening.backend, opening.target, &context.snapshot.snat, context.now) {
         Allocation::Taken => None,
         Allocation::Exhausted => Some(DropReason::NoSnatPort),
@@ -36,14 +36,14 @@ pub(super) fn confirm<'a, F: Tracked, const HOOKED: bool>(
         return Err(reason.into());
     }
     match table.confirm(connection) {
-        Confirmed::Placed(entry) => {
+        Confirmed::Placed(found) => {
             context.tally.opened += 1;
             opening.backend.member.connection_opened();
             opening.backend.total_connections.fetch_add(1, Relaxed);
-            Ok(entry)
+            Ok(found)
         }
         // Another worker opened it at the same moment: the packet goes the way of that one.
-        Confirmed::Clash(_) => Err(Verdict::Repeat),
+        Confirmed::Clash => Err(Verdict::Repeat),
         Confirmed::Full => Err(DropReason::TableFull.into()),
     }
 }
@@ -82,7 +82,10 @@ pub(super) fn leave<F: Tracked, const HOOKED: bool>(
     if context.port(frame.port).recompute() {
         recompute_checksum(bytes, headers);
     }
-    found.entry.account(found.direction, headers.ip_length(), context.now);
+    found.entry.touch(context.now);
+    if let Some(account) = F::table(&context.datapath.conntrack).account(found) {
+        account.count(found.direction, headers.ip_length());
+    }
     link::address(context.port(hop.port()), frame, headers, hop);
     hop.port()
 }

@@ -14,7 +14,8 @@ use super::{
     Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, forward, local_in, postrouting, prerouting, related,
 };
 use crate::conntrack::{
-    Conntrack, Direction, Found, Guess, Hoard, LANES, Millis, State, Table, Tables, TcpState, Tuple, V4, V6, Visit, Walker, Words,
+    Conntrack, Direction, Guess, Hoard, LANES, Micros, Millis, Now, State, Table, Tables, TcpState, Tuple, V4, V6, Visit, Walker,
+    Words,
 };
 use crate::nat::Manip;
 use crate::nat::icmp_limit::{self, IcmpLimit};
@@ -70,6 +71,7 @@ pub(super) struct Context<'a, const HOOKED: bool> {
     pub snapshot: &'a Snapshot,
     pub epoch: u16,
     pub now: Millis,
+    pub micros: Micros,
     pub icmp_limit: &'a mut IcmpLimit,
     /// Of the interface that the last packet was too big for.
     pub mtu: u32,
@@ -140,7 +142,8 @@ impl Datapath {
     ///
     /// Counts established, new_connections, related and answered; `rx`, `tx`, `waiting` and the drops are counted by whoever carries the fates out
     /// ([`crate::io::Ports`] and the worker).
-    pub fn process(&self, lane: &mut Lane, frames: &mut [Frame<'_>], now: Millis) {
+    pub fn process(&self, lane: &mut Lane, frames: &mut [Frame<'_>], now: impl Into<Now>) {
+        let now = now.into();
         if self.hooks.is_empty() {
             self.process_bursts::<false>(lane, frames, now);
         } else {
@@ -148,14 +151,15 @@ impl Datapath {
         }
     }
 
-    fn process_bursts<const HOOKED: bool>(&self, lane: &mut Lane, frames: &mut [Frame<'_>], now: Millis) {
+    fn process_bursts<const HOOKED: bool>(&self, lane: &mut Lane, frames: &mut [Frame<'_>], now: Now) {
         let snapshot = self.snapshot.load();
         for burst in frames.chunks_mut(BURST) {
             let mut context = Context::<HOOKED> {
                 datapath: self,
                 snapshot: &snapshot,
                 epoch: self.next_hops.epoch(),
-                now,
+                now: now.millis,
+                micros: now.micros,
                 icmp_limit: &mut lane.icmp_limit,
                 mtu: 0,
                 tally: Tally::default(),
@@ -397,9 +401,8 @@ fn open<F: Tracked, const HOOKED: bool>(
     let (id, hop) = forward::route_to_backend(context, opening.backend)?;
     forward::admit(context, frame, headers, hop, summary)?;
     postrouting::run_handlers(context, frame, headers, summary)?;
-    let entry = postrouting::confirm(context, visit, headers, lookup, &opening)?;
-    entry.set_hop(Direction::Original, context.epoch, id.0);
-    let found = Found { entry, direction: Direction::Original };
+    let found = postrouting::confirm(context, visit, headers, lookup, &opening)?;
+    found.entry.set_hop(Direction::Original, context.epoch, id.0);
     Ok(postrouting::leave(context, frame, headers, lookup, &found, hop))
 }
 
@@ -460,6 +463,11 @@ fn begin_anew<const HOOKED: bool>(
 }
 
 impl<const HOOKED: bool> Context<'_, HOOKED> {
+    /// The time of the burst.
+    pub(super) fn time(&self) -> Now {
+        Now { millis: self.now, micros: self.micros }
+    }
+
     /// What is known of an interface.
     #[inline(always)]
     pub(super) fn port(&self, port: PortId) -> &PortState {

@@ -1,6 +1,6 @@
 //! The clock that workers and the control thread share.
 
-use crate::conntrack::Millis;
+use crate::conntrack::{Micros, Millis, Now};
 use rustix::time::{ClockId, clock_gettime};
 
 /// A moment on the kernel's monotonic clock, in nanoseconds since boot: the same for every thread and after a restart.
@@ -14,9 +14,14 @@ impl Monotonic {
         Self(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
     }
 
-    /// What the datapath is given: milliseconds, wrapping.
+    /// What timeouts are measured by: milliseconds, wrapping.
     pub fn millis(self) -> Millis {
         Millis((self.0 / 1_000_000) as u32)
+    }
+
+    /// What a burst is given: milliseconds, and microseconds for round trips, both wrapping.
+    pub fn both(self) -> Now {
+        Now { millis: self.millis(), micros: Micros((self.0 / 1000) as u32) }
     }
 
     /// Nanoseconds since `earlier`, 0 if that is later.

@@ -1,7 +1,7 @@
 //! Packets that wait until their next hop is resolved: bounded in number, by neighbour and in time.
 
 use super::{Pipeline, Resolver, Unresolved};
-use crate::conntrack::Millis;
+use crate::conntrack::{Millis, Now};
 use crate::datapath::{BURST, Counters, DropReason, Fate, Frame, PortId};
 use crate::io::Ports;
 use std::collections::VecDeque;
@@ -90,13 +90,14 @@ impl Pending {
     }
 
     /// Sends on what need not wait any more and drops what has waited too long. Looks at most once in [`LOOK_EVERY`].
-    pub(super) fn revisit<P: Ports, D: Pipeline>(&mut self, ports: &mut P, pipeline: &mut D, now: Millis) {
+    pub(super) fn revisit<P: Ports, D: Pipeline>(&mut self, ports: &mut P, pipeline: &mut D, time: Now) {
+        let now = time.millis;
         if now.since(self.looked) < LOOK_EVERY {
             return;
         }
         self.looked = now;
         let ready = self.take_ready(pipeline);
-        self.send_on(ready, ports, pipeline, now);
+        self.send_on(ready, ports, pipeline, time);
         self.expire(now);
         // A neighbour is remembered as long as packets wait for it or the pause after the last question lasts.
         self.asked.retain(|asked| asked.packets > 0 || now.since(asked.at) < ASK_EVERY);
@@ -113,14 +114,14 @@ impl Pending {
         ready
     }
 
-    fn send_on<P: Ports, D: Pipeline>(&mut self, mut ready: VecDeque<Waiting>, ports: &mut P, pipeline: &mut D, now: Millis) {
+    fn send_on<P: Ports, D: Pipeline>(&mut self, mut ready: VecDeque<Waiting>, ports: &mut P, pipeline: &mut D, now: Now) {
         while !ready.is_empty() {
             let lent = ports.originate(ready.len().min(BURST), &mut |frames| {
                 copy_in(frames, &ready);
                 pipeline.process(frames, now);
                 for frame in frames {
                     if let Some(packet) = ready.pop_front() {
-                        self.conclude(frame, packet, now);
+                        self.conclude(frame, packet, now.millis);
                     }
                 }
             });

@@ -1,6 +1,6 @@
 //! What a worker does with a burst.
 
-use crate::conntrack::Millis;
+use crate::conntrack::Now;
 use crate::datapath::{Datapath, Frame, Lane, PortId, Unreachable};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// Decides the fates of bursts: the load balancer ([`Balancer`]), or what a test or a yardstick puts in its place.
 pub trait Pipeline {
     /// Gives each frame, at most [`crate::datapath::BURST`] of them, a fate.
-    fn process(&mut self, frames: &mut [Frame<'_>], now: Millis);
+    fn process(&mut self, frames: &mut [Frame<'_>], now: Now);
 
     /// Whether packets that wait for this neighbour of `port` need not wait any more.
     fn resolved(&self, port: PortId, neighbour: IpAddr) -> bool;
@@ -29,7 +29,7 @@ impl Balancer {
 }
 
 impl Pipeline for Balancer {
-    fn process(&mut self, frames: &mut [Frame<'_>], now: Millis) {
+    fn process(&mut self, frames: &mut [Frame<'_>], now: Now) {
         self.datapath.process(&mut self.lane, frames, now);
     }
 

@@ -57,7 +57,7 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
             self.flush();
         }
         if !self.pending.is_empty() {
-            self.pending.revisit(&mut self.ports, &mut self.pipeline, start.millis());
+            self.pending.revisit(&mut self.ports, &mut self.pipeline, start.both());
             self.flush();
         }
         if start.nanos_since(self.statistics_at) >= STATISTICS_EVERY {
@@ -70,7 +70,7 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
     fn burst(&mut self, port: PortId, now: Monotonic) -> usize {
         let Self { ports, pipeline, pending, .. } = self;
         ports.receive(port, &mut |frames| {
-            pipeline.process(frames, now.millis());
+            pipeline.process(frames, now.both());
             pending.hold(frames, now.millis());
         })
     }

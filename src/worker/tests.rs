@@ -1,6 +1,6 @@
 use super::pending::{ASK_EVERY, PACKETS, PACKETS_A_NEIGHBOUR, PATIENCE};
 use super::*;
-use crate::conntrack::Millis;
+use crate::conntrack::Now;
 use crate::datapath::{Counters, DropReason, Fate, Frame, PortId};
 use crate::io::memory::{MemoryPorts, MemorySizes};
 use std::cell::Cell;
@@ -30,7 +30,7 @@ fn neighbour(last: u8) -> IpAddr {
 }
 
 impl Pipeline for Script {
-    fn process(&mut self, frames: &mut [Frame<'_>], _now: Millis) {
+    fn process(&mut self, frames: &mut [Frame<'_>], _now: Now) {
         self.processed += frames.len();
         for frame in frames {
             frame.fate = match frame.buffer[0] {

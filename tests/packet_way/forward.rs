@@ -23,7 +23,7 @@ fn a_tcp_connection_from_syn_to_last_ack() {
 
         let (view, direction) = world.find(Protocol::Tcp, client, vip).unwrap();
         assert_eq!((view.tcp_state, direction), (Some(TcpState::TimeWait), Direction::Original));
-        assert_eq!((view.original_packets, view.reply_packets), (5, 4));
+        assert_eq!(view.account.map(|account| account.packets), Some([5, 4]));
         let (reply, direction) = world.find(Protocol::Tcp, backend, snat).unwrap();
         assert_eq!((reply, direction), (view, Direction::Reply), "both tuples lead to it");
         assert_eq!(world.datapath.conntrack.count(), 1);

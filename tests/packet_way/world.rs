@@ -137,7 +137,7 @@ impl World {
             .map(|(id, address)| Arc::new(Backend::new(BackendId(id as u16), "pool", Arc::new(Member::new(address, 1, true)))))
             .collect();
         let datapath = Datapath {
-            conntrack: Conntrack::with_key(setup.connections, HashKey::new([1, 2])).unwrap(),
+            conntrack: Conntrack::with_key(setup.connections, HashKey::new([1, 2])).unwrap().with_accounts().unwrap(),
             next_hops: next_hops(&setup),
             snapshot: ArcSwap::from_pointee(snapshot(&setup, &backends)),
             hooks: Hooks::default(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use weir::conntrack::Millis;
+use weir::conntrack::Now;
 use weir::datapath::{Counters, Fate, Frame, PortId};
 use weir::io::Ports;
 use weir::io::xsk::{Attached, Binding, Mode, Settings, SocketInfo, XskPorts};
@@ -140,7 +140,7 @@ impl<T> Drop for Background<T> {
 struct Across;
 
 impl Pipeline for Across {
-    fn process(&mut self, frames: &mut [Frame<'_>], _now: Millis) {
+    fn process(&mut self, frames: &mut [Frame<'_>], _now: Now) {
         for frame in frames {
             let (to, destination, source) = match frame.port {
                 CLIENT_SIDE => (SERVER_SIDE, 0x44, 0x33),

@@ -24,8 +24,8 @@ pub(super) fn client(flow: usize) -> (u32, u16) {
     (0x0b00_0000 + (flow >> 8) as u32, 1024 + (flow & 0xff) as u16)
 }
 
-/// A datapath with room for `flows` connections to a pool behind one VIP, every next hop resolved.
-pub(super) fn datapath(flows: usize) -> anyhow::Result<Datapath> {
+/// A datapath with room for `flows` connections, counted if `accounting`, to a pool behind one VIP, every next hop resolved.
+pub(super) fn datapath(flows: usize, accounting: bool) -> anyhow::Result<Datapath> {
     let backends: Vec<_> = (0..BACKENDS).map(backend).collect();
     let pool = Arc::new(Pool::new("bench", backends.clone()));
     let service = Service {
@@ -51,8 +51,9 @@ pub(super) fn datapath(flows: usize) -> anyhow::Result<Datapath> {
         own_addresses: HashSet::new(),
         timeouts: Default::default(),
     };
+    let conntrack = Conntrack::new(flows)?;
     Ok(Datapath {
-        conntrack: Conntrack::new(flows)?,
+        conntrack: if accounting { conntrack.with_accounts()? } else { conntrack },
         next_hops: next_hops()?,
         snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
         hooks: Hooks::default(),

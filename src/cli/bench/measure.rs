@@ -58,15 +58,31 @@ struct Subject {
     clock: Duration,
 }
 
-/// Opens `flows` connections, then measures `rounds` rounds of `packets` packets, `replies` percent of them from the backends.
-pub(super) fn measure(flows: usize, rounds: usize, packets: usize, replies: u32) -> anyhow::Result<Figures> {
-    let datapath = datapath(flows)?;
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    /// Connections.
+    pub flows: usize,
+    /// Rounds that the median is taken over.
+    pub rounds: usize,
+    /// Packets a round.
+    pub packets: usize,
+    /// Percentage of them that come from the backends.
+    pub replies: u32,
+    /// Whether each connection is counted.
+    pub accounting: bool,
+}
+
+/// Opens the connections, then measures the rounds.
+pub(super) fn measure(load: &Load) -> anyhow::Result<Figures> {
+    let Load { flows, rounds, packets, replies, accounting } = *load;
+    let datapath = datapath(flows, accounting)?;
     let lane = datapath.lane(Arc::new(Counters::default())).context("no place for a worker in a new table")?;
     let mut subject = Subject { datapath, lane, burst: Burst::new(), random: Random(0x9e37_79b9_7f4a_7c15), clock: clock_cost() };
     let (sides, opening) = subject.open(flows)?;
     subject.establish(&sides)?;
-    let (index, entries) = Tables::<V4>::table(&subject.datapath.conntrack).bytes();
-    let floor = Floor::new(index, entries)?;
+    let bytes = Tables::<V4>::table(&subject.datapath.conntrack).bytes();
+    let floor = Floor::new(bytes.index, bytes.entries)?;
 
     let packets = packets.next_multiple_of(BURST);
     let (mut packet_times, mut floor_times, mut sent) = (Vec::new(), Vec::new(), 0);
@@ -84,7 +100,7 @@ pub(super) fn measure(flows: usize, rounds: usize, packets: usize, replies: u32)
         ratio: packet_ns / floor_ns,
         mpps: 1000.0 / packet_ns,
         new_kcps: flows as f64 / opening.as_secs_f64() / 1000.0,
-        bytes_a_connection: (index + entries) as f64 / flows as f64,
+        bytes_a_connection: bytes.total() as f64 / flows as f64,
         packets: packets * rounds,
         forwarded: sent,
     })

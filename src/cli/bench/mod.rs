@@ -6,7 +6,7 @@ mod traffic;
 
 use super::Outcome;
 use clap::Args;
-use measure::{Figures, measure};
+use measure::{Figures, Load, measure};
 use serde_json::json;
 use std::io::Write;
 
@@ -29,6 +29,9 @@ pub(super) struct Bench {
     /// Percentage of packets that go from backend to client.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
     replies: u32,
+    /// Count packets and bytes of each connection, as with `accounting = true`
+    #[arg(long)]
+    accounting: bool,
     /// One JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -41,7 +44,14 @@ impl Bench {
             writeln!(out, "{}", Figures::HEADING)?;
         }
         for flows in &self.flows {
-            let figures = measure(*flows, self.rounds as usize, self.packets, self.replies)?;
+            let load = Load {
+                flows: *flows,
+                rounds: self.rounds as usize,
+                packets: self.packets,
+                replies: self.replies,
+                accounting: self.accounting,
+            };
+            let figures = measure(&load)?;
             if !self.json {
                 writeln!(out, "{figures}")?;
                 out.flush()?;
@@ -49,7 +59,11 @@ impl Bench {
             all.push(figures);
         }
         if self.json {
-            writeln!(out, "{}", json!({ "replies_percent": self.replies, "rounds": self.rounds, "results": all }))?;
+            writeln!(
+                out,
+                "{}",
+                json!({ "replies_percent": self.replies, "rounds": self.rounds, "accounting": self.accounting, "results": all })
+            )?;
         }
         Ok(Outcome::Fine)
     }
@@ -82,7 +96,9 @@ mod tests {
 
     #[test]
     fn a_small_bench_forwards_every_packet() {
-        let figures = measure(2_000, 1, 10_000, 50).unwrap();
-        assert_eq!(figures.forwarded, figures.packets);
+        for accounting in [false, true] {
+            let figures = measure(&Load { flows: 2_000, rounds: 1, packets: 10_000, replies: 50, accounting }).unwrap();
+            assert_eq!(figures.forwarded, figures.packets);
+        }
     }
 }

@@ -60,6 +60,7 @@ impl Machine {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         let key = HashKey::new([0, 1]);
         let conntrack = Conntrack::with_key(config.max_connections, key).context("no memory for the connection table")?;
+        let conntrack = if config.accounting { conntrack.with_accounts().context("no memory for accounts")? } else { conntrack };
         let snapshot = ArcSwap::from_pointee(Registry::default().snapshot(config)?);
         let datapath = Arc::new(Datapath { conntrack, next_hops: next_hops(config)?, snapshot, hooks: Hooks::default() });
         let shared = Arc::new(Shared::default());
