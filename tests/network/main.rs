@@ -20,4 +20,5 @@ mod own_traffic;
 mod path_mtu;
 mod queues;
 mod refusal;
+mod related;
 mod vlan;

@@ -14,14 +14,17 @@ mod load;
 mod namespace;
 mod program;
 mod requirement;
+mod router;
 mod tag;
 mod traffic;
 
+pub use backend::Backend;
 pub use config::{Config, Family};
 pub use daemon::Daemon;
 pub use lab::{Lab, Layout, run};
 pub use load::{Load, Outcome, answers, failures};
 pub use namespace::Namespace;
 pub use program::{Finished, run_within, wait_until};
+pub use router::{Behind, NARROW, put_behind};
 pub use tag::{Mapping, map_queues, tag_frames};
 pub use traffic::{curl, iperf3, ping, spread_of_requests};

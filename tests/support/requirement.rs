@@ -12,6 +12,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("iperf3", "iperf3"),
     ("ping", "iputils-ping"),
+    ("traceroute", "traceroute"),
     ("tcpdump", "tcpdump"),
     ("nft", "nftables"),
     ("clang", "clang"),

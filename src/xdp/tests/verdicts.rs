@@ -224,6 +224,32 @@ fn only_v6(f: &Family) -> Vec<Case> {
         ),
         ("options before echo", to_vip(DESTINATION_OPTIONS, extension(ICMPV6, 0, &icmp(128, b""))), None),
         ("options in the quote", error(&from_vip(DESTINATION_OPTIONS, extension(TCP, 1, &tcp(443, 1)))), Some(48 + 40 + 16 + 4)),
+        (
+            "every header in the quote, and one before the error",
+            to_vip(
+                DESTINATION_OPTIONS,
+                extension(
+                    ICMPV6,
+                    0,
+                    &icmp(
+                        1,
+                        &from_vip(
+                            HOP_BY_HOP,
+                            extension(
+                                ROUTING,
+                                0,
+                                &extension(
+                                    DESTINATION_OPTIONS,
+                                    2,
+                                    &extension(FRAGMENT, 0, &fragment6(TCP, 0, false, &tcp(443, 1))),
+                                ),
+                            ),
+                        ),
+                    ),
+                ),
+            ),
+            Some(48 + 8 + 40 + 8 + 8 + 24 + 8 + 4),
+        ),
         ("first fragment", to_vip(FRAGMENT, fragment6(TCP, 0, true, &segment)), Some(48)),
         ("first fragment of ssh", to_vip(FRAGMENT, fragment6(TCP, 0, true, &tcp(1, 22))), Some(48)),
         ("later fragment", to_vip(FRAGMENT, fragment6(TCP, 181, true, &segment)), Some(48)),
