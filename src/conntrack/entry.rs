@@ -199,7 +199,7 @@ impl<F: Family> Entry<F> {
     }
 
     /// Begins the life of an entry that nobody else knows.
-    pub(super) fn begin(&self, original: &Tuple<F>, owner: Owner, tcp: TcpState, now: Millis) {
+    pub(super) fn begin(&self, original: &Tuple<F>, owner: Owner, state: State, now: Millis) {
         self.set_tuple(Direction::Original, original);
         self.last_seen.store(now.0, Ordering::Relaxed);
         self.service.store(owner.service, Ordering::Relaxed);
@@ -210,7 +210,7 @@ impl<F: Family> Entry<F> {
             self.bytes[direction].store(0, Ordering::Relaxed);
             self.words[direction].iter().for_each(|word| word.store(0, Ordering::Relaxed));
         }
-        self.set_state(State::new(original.protocol, tcp));
+        self.set_state(state);
     }
 
     /// What the protocol remembers of one direction.

@@ -29,7 +29,7 @@ pub use family::{Family, V4, V6};
 pub use floor::Floor;
 pub use free_list::Hoard;
 pub use hash::{HashKey, LANES, Words};
-pub use l4proto::{TcpState, tcp, udp};
+pub use l4proto::TcpState;
 pub use table::{Confirmed, Found, Guess, Reserved, Table, TableBytes, Unconfirmed};
 pub use timeout::{MAX_TIMEOUT, Micros, Millis, Now, Timeouts};
 pub use tuple::Tuple;
@@ -250,7 +250,7 @@ fn delete_in<F: Family>(table: &Table<F>, protocol: u8, source: SocketAddr, dest
 
 /// Milliseconds of silence that a connection in this state may last.
 pub fn timeout_of(state: State, timeouts: &Timeouts) -> u32 {
-    if state.protocol() == TCP { tcp::timeout(state.tcp(), timeouts) } else { udp::timeout(state, timeouts) }
+    l4proto::timeouts(state, timeouts)
 }
 
 #[cfg(test)]

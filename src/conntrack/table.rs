@@ -8,7 +8,7 @@ use super::hash::HashKey;
 use super::index::{Handle, Index, Inserted, MAX_NUMBER};
 use super::prefetch::prefetch;
 use super::region::Region;
-use super::{Now, TcpState, Tuple};
+use super::{Now, Tuple};
 use std::io;
 
 /// Connections of one address family.
@@ -182,13 +182,13 @@ impl<F: Family> Table<F> {
         original: &Tuple<F>,
         original_hash: u64,
         owner: Owner,
-        tcp: TcpState,
+        state: State,
         now: impl Into<Now>,
     ) -> Option<Unconfirmed<'_, F>> {
         let now = now.into();
         let number = self.free.take(self.entries.items(), hoard)?;
         let entry = self.entry(number);
-        entry.begin(original, owner, tcp, now.millis);
+        entry.begin(original, owner, state, now.millis);
         if let Some(account) = self.account_of(number) {
             account.begin(now);
         }

@@ -29,7 +29,8 @@ fn open(conntrack: &Conntrack, walker: &mut Walker, client: u16, port: u16, now:
     let visit = walker.enter();
     let tuple = original(client);
     let owner = Owner { service: 1, backend: port };
-    let connection = table.open(visit.hoard_v4, &tuple, table.hash(&tuple), owner, TcpState::None, now)?;
+    let connection =
+        table.open(visit.hoard_v4, &tuple, table.hash(&tuple), owner, State::new(tuple.protocol, TcpState::None), now)?;
     if table.reserve(&connection, &reply(port)) != Reserved::Taken {
         table.discard(visit.hoard_v4, connection);
         return None;

@@ -84,4 +84,8 @@ timeouts! {
     tcp_close 10_000 "Closed by RST: the kernel's 10 s.",
     udp 30_000 "Packets in one direction only: the kernel's 30 s.",
     udp_stream 120_000 "Packets in both directions: the kernel's 120 s.",
+    icmp 30_000 "After the last echo or reply: the kernel's 30 s.",
+    icmpv6 30_000 "The same over IPv6: the kernel's 30 s.",
+    gre 30_000 "Packets in one direction only: the kernel's 30 s.",
+    gre_stream 180_000 "Packets in both directions: the kernel's 180 s.",
 }

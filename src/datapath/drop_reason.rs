@@ -1,5 +1,6 @@
 //! Every reason for which a frame ends in weir: one list that makes the enum, the labels and the sentences.
 
+use crate::conntrack::l4proto::Invalid;
 use crate::packet::Malformed;
 
 macro_rules! drop_reasons {
@@ -45,6 +46,16 @@ drop_reasons! {
     IcmpQuote "icmp_quote" "The packet that an ICMP error quotes is cut before its ports, is a later fragment, or was not sent by whom the error is for.",
     TcpHeaderLength "tcp_header_length" "The TCP data offset is below 20 bytes or reaches past the packet.",
     TcpFlags "tcp_flags" "The TCP flags are a combination that no sender makes.",
+    TcpChecksum "tcp_checksum" "The TCP checksum of a packet that opens or changes a connection is wrong; or it is partial, and its interface needs checksum = \"recompute\".",
+    UdpChecksum "udp_checksum" "The same of UDP.",
+    IcmpUnrequested "icmp_unrequested" "An ICMP echo reply that no echo asked for, or an echo against the direction of its connection.",
+    SctpLength "sctp_length" "The SCTP header or a chunk is shorter than it must be, or reaches past the packet.",
+    SctpChunks "sctp_chunks" "SCTP chunks that do not go together (RFC 9260, section 6.10), or an initiate tag of 0.",
+    DccpLength "dccp_length" "The DCCP header is shorter than its type asks for, or reaches past the packet.",
+    DccpType "dccp_type" "A DCCP type that does not exist, or one with short sequence numbers that must have extended ones.",
+    DccpCoverage "dccp_coverage" "The DCCP checksum coverage reaches past the packet.",
+    GreHeader "gre_header" "GRE of a version, with flags, or of a length that no tunnel sends; source routing (RFC 1701) among them.",
+    GreClash "gre_clash" "By every SNAT address, another client already uses a tunnel to this backend with the same key, or without one.",
     UdpLength "udp_length" "The UDP length field is below 8 bytes or reaches past the packet.",
     PortZero "port_zero" "Source or destination port is 0.",
     NoService "no_service" "No service has this destination, protocol and port, or it is a SNAT address and the connection has ended.",
@@ -84,6 +95,26 @@ impl From<Malformed> for DropReason {
             Malformed::TcpFlags => Self::TcpFlags,
             Malformed::UdpLength => Self::UdpLength,
             Malformed::PortZero => Self::PortZero,
+            Malformed::SctpLength => Self::SctpLength,
+            Malformed::SctpChunks => Self::SctpChunks,
+            Malformed::DccpLength => Self::DccpLength,
+            Malformed::DccpType => Self::DccpType,
+            Malformed::DccpCoverage => Self::DccpCoverage,
+            Malformed::GreHeader => Self::GreHeader,
+        }
+    }
+}
+
+impl From<Invalid> for DropReason {
+    fn from(invalid: Invalid) -> Self {
+        match invalid {
+            Invalid::Untracked => Self::UnknownProtocol,
+            Invalid::TcpChecksum => Self::TcpChecksum,
+            Invalid::TcpNotSyn => Self::TcpNotSyn,
+            Invalid::TcpState => Self::TcpInvalid,
+            Invalid::UdpChecksum => Self::UdpChecksum,
+            Invalid::IcmpChecksum => Self::IcmpChecksum,
+            Invalid::IcmpUnrequested => Self::IcmpUnrequested,
         }
     }
 }

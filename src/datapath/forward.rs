@@ -3,7 +3,8 @@
 use super::hook::{Hook, Packet};
 use super::link;
 use super::next_hop::Hop;
-use super::process::{Context, Tracked};
+use super::process::Context;
+use super::tracked::Tracked;
 use super::verdict::{Verdict, Way};
 use super::{DropReason, Frame, NextHopId, Unreachable};
 use crate::conntrack::{Direction, Found, State};

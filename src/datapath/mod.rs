@@ -18,6 +18,8 @@ mod preview;
 mod prerouting;
 mod process;
 mod related;
+mod tally;
+mod tracked;
 mod verdict;
 
 pub use burst::{BURST, Fate, Frame, MAX_PORTS, PortId};

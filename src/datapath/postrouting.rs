@@ -5,29 +5,33 @@ use super::hook::{Hook, Packet};
 use super::link;
 use super::next_hop::Hop;
 use super::prerouting::Opening;
-use super::process::{Context, Lookup, Tracked};
+use super::process::{Context, Lookup};
+use super::tracked::Tracked;
 use super::verdict::{Verdict, Way};
 use super::{DropReason, Frame, PortId};
-use crate::conntrack::{Confirmed, Direction, Found, Owner, State, TcpState, Visit};
+use crate::conntrack::l4proto::{self, L4Proto, Packet as Whole, gre::Gre};
+use crate::conntrack::{Confirmed, Direction, Found, Owner, State, Visit};
 use crate::nat::{Allocation, manip_pkt, recompute_checksum, unique_tuple};
-use crate::packet::{Headers, Payload};
+use crate::packet::Headers;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Opens a connection, takes a SNAT port for it, and puts it into the table.
 pub(super) fn confirm<'a, F: Tracked, const HOOKED: bool>(
     context: &mut Context<'a, HOOKED>,
     visit: &mut Visit<'_>,
-    headers: &Headers,
     lookup: &Lookup<F>,
     opening: &Opening<'_>,
+    state: State,
+    packet: Whole<'_>,
 ) -> Way<Found<'a, F>> {
     let table = F::table(&context.datapath.conntrack);
     let owner = Owner { service: opening.service.id.0, backend: opening.backend.id.0 };
-    let tcp = if matches!(headers.payload, Payload::Tcp(_)) { TcpState::SynSent } else { TcpState::None };
     let connection =
-        table.open(F::hoard(visit), &lookup.tuple, lookup.hash, owner, tcp, context.time()).ok_or(DropReason::TableFull)?;
+        table.open(F::hoard(visit), &lookup.tuple, lookup.hash, owner, state, context.time()).ok_or(DropReason::TableFull)?;
+    l4proto::begin(connection.entry, packet);
     let refused = match unique_tuple(table, &connection, opening.backend, opening.target, &context.snapshot.snat, context.now) {
         Allocation::Taken => None,
+        Allocation::Exhausted if lookup.tuple.protocol == Gre::NUMBER => Some(DropReason::GreClash),
         Allocation::Exhausted => Some(DropReason::NoSnatPort),
         Allocation::TableFull => Some(DropReason::TableFull),
     };
@@ -76,9 +80,9 @@ pub(super) fn leave<F: Tracked, const HOOKED: bool>(
     found: &Found<'_, F>,
     hop: Hop,
 ) -> PortId {
-    let to = found.entry.tuple(found.direction.turned()).inverted();
+    let other = found.entry.tuple(found.direction.turned());
     let bytes = &mut frame.buffer[..frame.length];
-    manip_pkt(bytes, headers, &lookup.tuple, &to);
+    manip_pkt(bytes, headers, &lookup.tuple, &other);
     if context.port(frame.port).recompute() {
         recompute_checksum(bytes, headers);
     }

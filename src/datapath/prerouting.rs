@@ -1,11 +1,12 @@
 //! PREROUTING: which connection is it (conntrack_in, priority -200), and where does a new one go (dnat, priority -100)?
 
 use super::hook::{Hook, Packet};
-use super::process::{Context, Lookup, Tracked};
+use super::process::{Context, Lookup};
+use super::tracked::Tracked;
 use super::verdict::Way;
 use super::{DropReason, Frame};
-use crate::conntrack::tcp::Step;
-use crate::conntrack::{Direction, Entry, Family, Found, State, tcp, udp};
+use crate::conntrack::l4proto::{self, Packet as Whole, Step, tcp, udp};
+use crate::conntrack::{Direction, Found, State};
 use crate::packet::{Headers, Payload};
 use crate::schedule::Request;
 use crate::service::{Backend, Protocol, Service, Snapshot};
@@ -44,6 +45,7 @@ pub(super) fn run_handlers<const HOOKED: bool>(
 #[inline(always)]
 pub(super) fn conntrack_in<'a, F: Tracked, const HOOKED: bool>(
     context: &Context<'a, HOOKED>,
+    frame: &Frame<'_>,
     headers: &Headers,
     lookup: &Lookup<F>,
 ) -> Way<Option<Found<'a, F>>> {
@@ -53,9 +55,10 @@ pub(super) fn conntrack_in<'a, F: Tracked, const HOOKED: bool>(
     // Most packets change nothing: no write to a word that both directions share, and no look at the state machine.
     let unchanged = match headers.payload {
         Payload::Tcp(flags) => tcp::is_steady(state, flags),
-        _ => udp::advance(state, found.direction) == state,
+        Payload::Udp => udp::is_steady(state, found.direction),
+        _ => false,
     };
-    if unchanged || advance(found.entry, found.direction, headers.payload)? {
+    if unchanged || advance(context, frame, headers, &found)? {
         return Ok(Some(found));
     }
     // The tuple is used again for a new connection.
@@ -65,44 +68,46 @@ pub(super) fn conntrack_in<'a, F: Tracked, const HOOKED: bool>(
 
 /// Moves the state on. `Ok(false)`: the connection is over, the packet begins a new one.
 #[inline(never)]
-fn advance<F: Family>(entry: &Entry<F>, direction: Direction, payload: Payload) -> Way<bool> {
-    let mut seen = entry.state();
-    loop {
-        let next = match payload {
-            Payload::Tcp(flags) => match tcp::step(seen.tcp(), direction, flags) {
-                Step::To(to) => tcp::advance(seen, direction, to),
-                Step::Ignore => return Ok(true),
-                Step::Invalid => return Err(DropReason::TcpInvalid.into()),
-                Step::Reopen => return Ok(false),
-            },
-            _ => udp::advance(seen, direction),
-        };
-        if next == seen {
-            return Ok(true);
-        }
-        match entry.change_state(seen, next) {
-            Ok(()) => return Ok(true),
-            Err(now) => seen = now,
-        }
+fn advance<F: Tracked, const HOOKED: bool>(
+    context: &Context<'_, HOOKED>,
+    frame: &Frame<'_>,
+    headers: &Headers,
+    found: &Found<'_, F>,
+) -> Way<bool> {
+    let packet = Whole { bytes: frame.bytes(), headers };
+    validate(context, frame, packet)?;
+    Ok(l4proto::packet(found.entry, found.direction, packet).map_err(DropReason::from)? == Step::Accept)
+}
+
+/// A packet that opens or changes a connection must not be a damaged one: nobody behind weir would take back what it did.
+fn validate<const HOOKED: bool>(context: &Context<'_, HOOKED>, frame: &Frame<'_>, packet: Whole<'_>) -> Way<()> {
+    // A partial checksum cannot be told from a wrong one.
+    if context.port(frame.port).recompute() {
+        return Ok(());
     }
+    Ok(l4proto::error(packet).map_err(DropReason::from)?)
 }
 
 /// The backend for a first packet.
-pub(super) fn dnat<'a>(snapshot: &'a Snapshot, bytes: &[u8], headers: &Headers) -> Way<Opening<'a>> {
-    let ports = headers.ports(bytes);
-    let source = SocketAddr::new(headers.source(bytes), (ports >> 16) as u16);
-    let destination = SocketAddr::new(headers.destination(bytes), ports as u16);
+pub(super) fn dnat<'a, const HOOKED: bool>(
+    context: &Context<'a, HOOKED>,
+    frame: &Frame<'_>,
+    headers: &Headers,
+) -> Way<(Opening<'a>, State)> {
+    let (bytes, snapshot) = (frame.bytes(), context.snapshot);
     let protocol = Protocol::from_number(headers.protocol).ok_or(DropReason::UnknownProtocol)?;
+    let packet = Whole { bytes, headers };
+    let (source_port, destination_port) = l4proto::shown(headers.protocol, l4proto::pkt_to_tuple(packet));
+    let source = SocketAddr::new(headers.source(bytes), source_port);
+    let destination = SocketAddr::new(headers.destination(bytes), destination_port);
     let service = snapshot.services.find(destination.ip(), destination.port(), protocol).ok_or(DropReason::NoService)?;
-    if let Payload::Tcp(flags) = headers.payload
-        && !tcp::opens(flags)
-    {
-        return Err(DropReason::TcpNotSyn.into());
-    }
+    let state = l4proto::new(packet).map_err(DropReason::from)?;
+    validate(context, frame, packet)?;
     check_source(snapshot, source.ip())?;
     let request = Request { client: source.ip(), client_port: source.port() };
     let chosen = service.scheduler.pick(&request, &service.pool.members).ok_or(DropReason::NoBackend)?;
-    opening(service, chosen, destination.port()).ok_or(DropReason::NoBackend.into())
+    let opening = opening(service, chosen, destination.port()).ok_or(DropReason::NoBackend)?;
+    Ok((opening, state))
 }
 
 /// A frame from outside with one of our own addresses as its source is forged, or has gone in a circle.

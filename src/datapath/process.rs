@@ -9,13 +9,15 @@
 
 use super::burst::BURST;
 use super::hook::{Hooks, priority};
+use super::tally::Tally;
+use super::tracked::Tracked;
 use super::verdict::{Verdict, Way};
 use super::{
     Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, forward, local_in, postrouting, prerouting, related,
 };
+use crate::conntrack::l4proto::{self, is_tracked};
 use crate::conntrack::{
-    Conntrack, Direction, Guess, Hoard, LANES, Micros, Millis, Now, State, Table, Tables, TcpState, Tuple, V4, V6, Visit, Walker,
-    Words,
+    Conntrack, Direction, Guess, LANES, Micros, Millis, Now, State, Table, Tables, TcpState, Tuple, V4, V6, Visit, Walker, Words,
 };
 use crate::nat::Manip;
 use crate::nat::icmp_limit::{self, IcmpLimit};
@@ -76,41 +78,6 @@ pub(super) struct Context<'a, const HOOKED: bool> {
     /// Of the interface that the last packet was too big for.
     pub mtu: u32,
     pub tally: Tally,
-}
-
-/// Counted during a burst, added to the shared counters at its end.
-#[derive(Default)]
-pub(super) struct Tally {
-    pub established: u64,
-    pub opened: u64,
-    pub answered: u64,
-    pub related: u64,
-}
-
-/// A family as the datapath needs it.
-pub(super) trait Tracked: Manip {
-    fn table(conntrack: &Conntrack) -> &Table<Self>;
-    fn hoard<'a>(visit: &'a mut Visit<'_>) -> &'a mut Hoard;
-}
-
-impl Tracked for V4 {
-    #[inline(always)]
-    fn table(conntrack: &Conntrack) -> &Table<V4> {
-        conntrack.table()
-    }
-    fn hoard<'a>(visit: &'a mut Visit<'_>) -> &'a mut Hoard {
-        visit.hoard_v4
-    }
-}
-
-impl Tracked for V6 {
-    #[inline(always)]
-    fn table(conntrack: &Conntrack) -> &Table<V6> {
-        conntrack.table()
-    }
-    fn hoard<'a>(visit: &'a mut Visit<'_>) -> &'a mut Hoard {
-        visit.hoard_v6
-    }
 }
 
 /// A packet whose tuple was looked for in the index.
@@ -184,17 +151,6 @@ impl Datapath {
     }
 }
 
-impl Tally {
-    fn add_to(&self, counters: &Counters) {
-        counters.established.add(self.established);
-        if self.opened + self.answered + self.related > 0 {
-            counters.new_connections.add(self.opened);
-            counters.answered.add(self.answered);
-            counters.related.add(self.related);
-        }
-    }
-}
-
 impl Scratch {
     /// Pass 1.
     #[inline]
@@ -206,7 +162,7 @@ impl Scratch {
                 // Two arms that each write their result where it stays: one value handed through both would be copied on the way.
                 match parse_plain(bytes) {
                     Some(headers) => {
-                        self.set_words(at, bytes, &headers);
+                        self.set_words(at, bytes, &headers, headers.ports(bytes));
                         self.headers[at] = Ok(headers);
                     }
                     None => self.look_at_any(conntrack, at, bytes),
@@ -230,10 +186,10 @@ impl Scratch {
     }
 
     #[inline(always)]
-    fn set_words(&mut self, at: usize, bytes: &[u8], headers: &Headers) {
+    fn set_words(&mut self, at: usize, bytes: &[u8], headers: &Headers, ports: u32) {
         let (first, second) = &mut self.words[at / LANES];
         first[at % LANES] = headers.addresses_v4(bytes);
-        second[at % LANES] = u64::from(headers.ports(bytes)) << 8 | u64::from(headers.protocol);
+        second[at % LANES] = u64::from(ports) << 8 | u64::from(headers.protocol);
     }
 
     /// Pass 1 for a frame of any shape. IPv6 tuples are hashed here, one by one.
@@ -241,10 +197,12 @@ impl Scratch {
     fn look_at_any(&mut self, conntrack: &Conntrack, at: usize, bytes: &[u8]) {
         self.headers[at] = parse(bytes);
         if let Ok(headers) = self.headers[at]
-            && has_ports(&headers)
+            && is_tracked(&headers)
         {
             match headers.ip {
-                Ip::V4 => self.set_words(at, bytes, &headers),
+                Ip::V4 => {
+                    self.set_words(at, bytes, &headers, l4proto::pkt_to_tuple(l4proto::Packet { bytes, headers: &headers }))
+                }
                 Ip::V6 => {
                     let v6: &Table<V6> = conntrack.table();
                     self.has_v6 = true;
@@ -292,7 +250,7 @@ impl Scratch {
     }
 
     fn is_v6(&self, at: usize) -> bool {
-        self.headers[at].is_ok_and(|headers| headers.ip == Ip::V6 && has_ports(&headers))
+        self.headers[at].is_ok_and(|headers| headers.ip == Ip::V6 && is_tracked(&headers))
     }
 
     /// Pass 3 for the packet at index `at`.
@@ -305,7 +263,7 @@ impl Scratch {
         at: usize,
     ) -> Way<PortId> {
         match &self.headers[at] {
-            Ok(headers) if headers.ip == Ip::V4 && has_ports(headers) => {
+            Ok(headers) if headers.ip == Ip::V4 && is_tracked(headers) => {
                 // What pass 1 read of the packet is still what it says: nothing has written to it.
                 let (first, second) = &self.words[at / LANES];
                 let (addresses, ports) = (first[at % LANES], (second[at % LANES] >> 8) as u32);
@@ -319,15 +277,10 @@ impl Scratch {
     }
 }
 
-#[inline(always)]
-fn has_ports(headers: &Headers) -> bool {
-    matches!(headers.payload, Payload::Tcp(_) | Payload::Udp)
-}
-
-/// The tuple of a whole TCP or UDP packet (`pkt_to_tuple`).
-#[inline(always)]
+/// The tuple of a packet that makes connections.
 pub(super) fn tuple<F: Manip>(bytes: &[u8], headers: &Headers) -> Tuple<F> {
-    Tuple { addresses: F::read(bytes, headers), ports: headers.ports(bytes), protocol: headers.protocol }
+    let ports = l4proto::pkt_to_tuple(l4proto::Packet { bytes, headers });
+    Tuple { addresses: F::read(bytes, headers), ports, protocol: headers.protocol }
 }
 
 /// The way of one packet of any kind.
@@ -341,7 +294,7 @@ fn process_other<const HOOKED: bool>(
 ) -> Way<PortId> {
     match headers.payload {
         Payload::Icmp(kind) if related::may_be(headers.ip, kind) => return related::process(context, frame, headers),
-        _ if !has_ports(headers) => return Err(Verdict::Drop(untracked(headers))),
+        _ if !is_tracked(headers) => return Err(Verdict::Drop(untracked(headers))),
         _ => {}
     }
     match headers.ip {
@@ -373,7 +326,7 @@ fn run_hooks<F: Tracked, const HOOKED: bool>(
     lookup: &Lookup<F>,
 ) -> Way<PortId> {
     prerouting::run_handlers(context, frame, headers, i32::MIN..priority::CONNTRACK, || None)?;
-    let Some(found) = prerouting::conntrack_in(context, headers, lookup)? else {
+    let Some(found) = prerouting::conntrack_in(context, frame, headers, lookup)? else {
         return open(context, visit, frame, headers, lookup);
     };
     let summary = || (found.direction, found.entry.state());
@@ -396,12 +349,13 @@ fn open<F: Tracked, const HOOKED: bool>(
 ) -> Way<PortId> {
     let summary = || (Direction::Original, State::new(headers.protocol, TcpState::None));
     prerouting::run_handlers(context, frame, headers, priority::CONNTRACK..priority::NAT_DST, || Some(summary()))?;
-    let opening = prerouting::dnat(context.snapshot, frame.bytes(), headers)?;
+    let (opening, state) = prerouting::dnat(context, frame, headers)?;
     prerouting::run_handlers(context, frame, headers, priority::NAT_DST..i32::MAX, || Some(summary()))?;
     let (id, hop) = forward::route_to_backend(context, opening.backend)?;
     forward::admit(context, frame, headers, hop, summary)?;
     postrouting::run_handlers(context, frame, headers, summary)?;
-    let found = postrouting::confirm(context, visit, headers, lookup, &opening)?;
+    let packet = l4proto::Packet { bytes: frame.bytes(), headers };
+    let found = postrouting::confirm(context, visit, lookup, &opening, state, packet)?;
     found.entry.set_hop(Direction::Original, context.epoch, id.0);
     Ok(postrouting::leave(context, frame, headers, lookup, &found, hop))
 }
@@ -455,7 +409,7 @@ fn begin_anew<const HOOKED: bool>(
     let headers = parse(frame.bytes()).map_err(|malformed| Verdict::Drop(malformed.into()))?;
     let conntrack = &context.datapath.conntrack;
     let hash = match headers.ip {
-        _ if !has_ports(&headers) => 0,
+        _ if !is_tracked(&headers) => 0,
         Ip::V4 => V4::table(conntrack).hash(&tuple(frame.bytes(), &headers)),
         Ip::V6 => V6::table(conntrack).hash(&tuple(frame.bytes(), &headers)),
     };

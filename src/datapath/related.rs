@@ -3,7 +3,8 @@
 
 use super::hook::priority;
 use super::prerouting::check_source;
-use super::process::{Context, Tracked, tuple};
+use super::process::{Context, tuple};
+use super::tracked::Tracked;
 use super::verdict::Way;
 use super::{DropReason, Frame, PortId, forward, link, postrouting, prerouting};
 use crate::conntrack::{Found, V4, V6};

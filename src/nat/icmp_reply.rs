@@ -6,8 +6,9 @@
 //! side                    and the transport checksum if the quote reaches that far
 //! ```
 
-use super::manip_pkt::{Manip, put16, update_transport};
+use super::manip_pkt::{Manip, put16};
 use crate::conntrack::Tuple;
+use crate::conntrack::l4proto::{self, Packet};
 use crate::packet::{Headers, Ip, be16, checksum, icmp};
 
 /// Turns the ICMP error in `bytes` into the one that the other side shall get: as a packet with the addresses of `to`, one hop further
@@ -22,11 +23,10 @@ pub fn icmp_reply_translation<F: Manip>(bytes: &mut [u8], headers: &Headers, quo
     let (l4, end) = (headers.l4(), usize::from(headers.end));
     let before = checksum::sum(&bytes[l4..end]);
     let received = to.inverted();
-    let delta = F::rewrite_quoted(bytes, quoted, F::read(bytes, quoted), received.addresses)
-        + checksum::replace32(quoted.ports(bytes), received.ports);
+    let delta = F::rewrite_quoted(bytes, quoted, F::read(bytes, quoted), received.addresses);
+    let sent = l4proto::pkt_to_tuple(Packet { bytes, headers: quoted });
     let transport = &mut bytes[quoted.l4()..usize::from(quoted.end)];
-    transport[..4].copy_from_slice(&received.ports.to_be_bytes());
-    update_transport(transport, quoted, delta);
+    l4proto::manip_quoted(quoted.protocol, transport, headers.ip, sent, received.ports, delta);
 
     let addresses = F::write(bytes, headers, F::read(bytes, headers), to.addresses);
     // ICMPv6 covers a pseudo header (RFC 4443, section 2.3).

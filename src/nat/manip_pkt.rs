@@ -3,11 +3,11 @@
 //! Checksums are updated by what changed (RFC 1624), never computed anew: a packet that came in with a wrong one leaves with a wrong
 //! one, and its receiver sees it. Only for interfaces that deliver partial checksums is there [`recompute_checksum`].
 
+use crate::conntrack::l4proto::{self, L4Proto, tcp::Tcp, udp::Udp, udp::never_zero};
 use crate::conntrack::{Family, Tuple, V4, V6};
 use crate::packet::{Headers, Ip, be16, checksum, ipv4, ipv6, tcp, udp};
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+const TCP: u8 = Tcp::NUMBER;
 
 /// A family whose packets can be read and rewritten.
 pub trait Manip: Family {
@@ -79,48 +79,30 @@ fn write_addresses_v6(header: &mut [u8], old: [u64; 4], new: [u64; 4]) -> u64 {
     delta
 }
 
-/// Turns a whole TCP or UDP packet with the tuple `from` into one with the tuple `to`, one hop further on. Its TTL must be above 0.
+/// Turns a packet with the tuple `from` into one with the inverse of the tuple `other`, one hop further on: what packets of a direction
+/// become is told by the tuple of the other one. Its TTL must be above 0.
 #[inline(always)]
-pub fn manip_pkt<F: Manip>(bytes: &mut [u8], headers: &Headers, from: &Tuple<F>, to: &Tuple<F>) {
-    let delta = F::write(bytes, headers, from.addresses, to.addresses) + checksum::replace32(from.ports, to.ports);
+pub fn manip_pkt<F: Manip>(bytes: &mut [u8], headers: &Headers, from: &Tuple<F>, other: &Tuple<F>) {
+    let delta = F::write(bytes, headers, from.addresses, F::turned(other.addresses));
     let transport = &mut bytes[headers.l4()..usize::from(headers.end)];
-    transport[..4].copy_from_slice(&to.ports.to_be_bytes());
-    if from.protocol == TCP {
-        let sum = checksum::update(be16(transport, tcp::CHECKSUM), delta);
-        put16(transport, tcp::CHECKSUM, sum);
-    } else {
-        update_udp(transport, headers.ip, delta);
+    match from.protocol {
+        Tcp::NUMBER => Tcp::manip_pkt(transport, headers.ip, from.ports, Tcp::invert_tuple(other.ports), delta),
+        Udp::NUMBER => Udp::manip_pkt(transport, headers.ip, from.ports, Udp::invert_tuple(other.ports), delta),
+        _ => manip_other(transport, headers.ip, from, other, delta),
     }
 }
 
-#[inline(always)]
-fn update_udp(datagram: &mut [u8], ip: Ip, delta: u64) {
-    let old = be16(datagram, udp::CHECKSUM);
-    // RFC 768: 0 means that the sender computed none. Over IPv6 there is no such thing (RFC 8200, section 8.1): it stays wrong.
-    if old != 0 || ip == Ip::V6 {
-        put16(datagram, udp::CHECKSUM, never_zero(checksum::update(old, delta)));
-    }
+#[inline(never)]
+fn manip_other<F: Manip>(transport: &mut [u8], ip: Ip, from: &Tuple<F>, other: &Tuple<F>, delta: u64) {
+    l4proto::manip_pkt(from.protocol, transport, ip, from.ports, other.inverted().ports, delta);
 }
 
-/// Updates the checksum of a quoted transport header, which may be cut off before it.
-pub(super) fn update_transport(transport: &mut [u8], headers: &Headers, delta: u64) {
-    match headers.protocol {
-        TCP if transport.len() >= tcp::CHECKSUM + 2 => {
-            let sum = checksum::update(be16(transport, tcp::CHECKSUM), delta);
-            put16(transport, tcp::CHECKSUM, sum);
-        }
-        UDP => update_udp(transport, headers.ip, delta),
-        _ => {}
-    }
-}
-
-/// RFC 768: a computed checksum of 0 is sent as all ones.
-fn never_zero(checksum: u16) -> u16 {
-    if checksum == 0 { 0xffff } else { checksum }
-}
-
-/// Computes the checksum of a whole TCP or UDP packet anew: for frames that were received with a partial one.
+/// Computes the checksum of a whole TCP or UDP packet anew: for frames that were received with a partial one. Of other protocols none is
+/// ever partial, or it was computed anew already.
 pub fn recompute_checksum(bytes: &mut [u8], headers: &Headers) {
+    if !matches!(headers.protocol, Tcp::NUMBER | Udp::NUMBER) {
+        return;
+    }
     let (l4, end) = (headers.l4(), usize::from(headers.end));
     let at = l4 + if headers.protocol == TCP { tcp::CHECKSUM } else { udp::CHECKSUM };
     if headers.protocol != TCP && headers.ip == Ip::V4 && be16(bytes, at) == 0 {

@@ -4,7 +4,8 @@
 //! exactly when the table has its reply tuple: there is no other record of it. Candidates are tried in a circle from where the last choice
 //! for this backend ended, so that a port that came free is used again as late as possible and the backend's own TIME_WAIT is over.
 
-use crate::conntrack::{Family, Millis, Reserved, Table, Tuple, Unconfirmed};
+use crate::conntrack::l4proto::{self, Wish};
+use crate::conntrack::{Direction, Family, Millis, Reserved, Table, Tuple, Unconfirmed};
 use crate::service::{Backend, SnatPool};
 use std::net::{IpAddr, SocketAddr};
 
@@ -36,10 +37,14 @@ pub fn unique_tuple<F: Family>(
     now: Millis,
 ) -> Allocation {
     let protocol = connection.entry.state().protocol();
-    let candidates = Candidates { backend: target, protocol, snat };
+    let original = connection.entry.tuple(Direction::Original).ports;
+    let wish = Wish { original, target: target.port(), ports: snat.ports.clone() };
+    let candidates = Candidates { backend: target, protocol, snat, choices: l4proto::choices(protocol, &wish), wish };
     let count = candidates.count();
     let toward = (protocol, target.port());
-    if count == 0 || backend.ports_exhausted(toward, now, PAUSE) {
+    // Where there is one choice an address, it says nothing about other connections that all of them are taken.
+    let is_range = candidates.choices > 1;
+    if count == 0 || is_range && backend.ports_exhausted(toward, now, PAUSE) {
         return Allocation::Exhausted;
     }
     // Each search goes round by itself: what other workers try meanwhile, perhaps for another protocol, is not tried for this connection.
@@ -59,7 +64,9 @@ pub fn unique_tuple<F: Family>(
             Reserved::Full => return Allocation::TableFull,
         }
     }
-    backend.set_ports_exhausted(toward, now);
+    if is_range {
+        backend.set_ports_exhausted(toward, now);
+    }
     Allocation::Exhausted
 }
 
@@ -68,29 +75,31 @@ fn around(number: u32, further: u32, count: u32) -> u32 {
     ((u64::from(number) + u64::from(further)) % u64::from(count)) as u32
 }
 
-/// All (address, port) pairs toward one backend, numbered.
+/// All (address, port) pairs toward one backend, numbered; of protocols without ports, what they have instead.
 struct Candidates<'a> {
     backend: SocketAddr,
     protocol: u8,
     snat: &'a SnatPool,
+    choices: u32,
+    wish: Wish,
 }
 
 impl Candidates<'_> {
-    fn addresses(&self) -> usize {
-        if self.backend.is_ipv4() { self.snat.v4.len() } else { self.snat.v6.len() }
+    fn addresses(&self) -> u32 {
+        (if self.backend.is_ipv4() { self.snat.v4.len() } else { self.snat.v6.len() }) as u32
     }
 
     fn count(&self) -> u32 {
-        u32::try_from(self.addresses() * self.snat.ports.len()).unwrap_or(u32::MAX)
+        self.addresses().saturating_mul(self.choices)
     }
 
     /// Neighbouring numbers differ in the address first: consecutive connections spread over all of them.
     fn tuple<F: Family>(&self, number: u32) -> Option<Tuple<F>> {
         let addresses = self.addresses();
-        let (port, at) = (number as usize / addresses, number as usize % addresses);
+        let (choice, at) = (number / addresses, (number % addresses) as usize);
         let address: IpAddr =
             if self.backend.is_ipv4() { (*self.snat.v4.get(at)?).into() } else { (*self.snat.v6.get(at)?).into() };
-        let port = u16::try_from(usize::from(*self.snat.ports.start()) + port).ok()?;
-        Tuple::new(self.protocol, self.backend, SocketAddr::new(address, port))
+        let addresses = F::from_addresses(self.backend.ip(), address)?;
+        Some(Tuple { addresses, ports: l4proto::unique_tuple(self.protocol, &self.wish, choice)?, protocol: self.protocol })
     }
 }

@@ -1,6 +1,6 @@
 //! Where the headers of a frame are and what must be known of them before a connection is looked up.
 
-use super::{Malformed, be16, be32, be64, ethernet, icmp, ipv4, ipv6, tcp, udp};
+use super::{Malformed, be16, be32, be64, dccp, ethernet, gre, icmp, ipv4, ipv6, sctp, tcp, udp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Version of the IP header.
@@ -19,6 +19,12 @@ pub enum Payload {
     Tcp(u8),
     /// A whole UDP datagram.
     Udp,
+    /// A whole SCTP packet.
+    Sctp,
+    /// A whole DCCP packet; its type.
+    Dccp(u8),
+    /// A whole GRE packet.
+    Gre,
     /// An ICMP or ICMPv6 message; its type.
     Icmp(u8),
     /// A fragment of a packet, the first or another one.
@@ -127,6 +133,9 @@ fn parse_payload(payload: &[u8], protocol: u8, icmp: u8) -> Result<Payload, Malf
     match protocol {
         6 => Ok(Payload::Tcp(tcp::parse(payload)?)),
         17 => udp::parse(payload).map(|()| Payload::Udp),
+        33 => dccp::parse(payload).map(Payload::Dccp),
+        47 => gre::parse(payload).map(|()| Payload::Gre),
+        132 => sctp::parse(payload).map(|()| Payload::Sctp),
         _ if protocol == icmp => {
             payload.first_chunk::<{ icmp::HEADER }>().map(|fixed| Payload::Icmp(fixed[0])).ok_or(Malformed::FrameTooShort)
         }
@@ -162,10 +171,19 @@ impl Headers {
         }
     }
 
-    /// Source and destination port in one word, the source in the upper half. Only for TCP and UDP.
+    /// Source and destination port in one word, the source in the upper half. Only for TCP, UDP, SCTP and DCCP.
     #[inline(always)]
     pub fn ports(&self, bytes: &[u8]) -> u32 {
         be32(bytes, self.l4())
+    }
+
+    /// Whether this is one of the messages that make a connection of ICMP: an echo, or its reply.
+    pub fn is_echo(&self) -> bool {
+        matches!(
+            (self.ip, self.payload),
+            (Ip::V4, Payload::Icmp(icmp::v4::ECHO | icmp::v4::ECHO_REPLY))
+                | (Ip::V6, Payload::Icmp(icmp::v6::ECHO | icmp::v6::ECHO_REPLY))
+        )
     }
 
     /// Source and destination address of an IPv4 packet in one word, the source in the upper half.

@@ -13,6 +13,9 @@ pub const CHECKSUM: usize = 2;
 /// Offset of the four bytes whose meaning depends on the type.
 pub const REST: usize = 4;
 
+/// Offset of the identifier of an echo.
+pub const IDENTIFIER: usize = 4;
+
 /// Whether the checksum of a whole ICMP or ICMPv6 message is right.
 ///
 /// # Panics
@@ -32,6 +35,10 @@ pub fn checksum_holds(bytes: &[u8], headers: &Headers) -> bool {
 
 /// Types and codes of ICMP.
 pub mod v4 {
+    /// Echo reply.
+    pub const ECHO_REPLY: u8 = 0;
+    /// Echo.
+    pub const ECHO: u8 = 8;
     /// Destination unreachable.
     pub const UNREACHABLE: u8 = 3;
     /// Code of [`UNREACHABLE`]: fragmentation needed and DF set; the next-hop MTU stands in bytes 6 and 7 (RFC 1191, section 4).
@@ -54,6 +61,10 @@ pub mod v4 {
 
 /// Types of ICMPv6; errors are below 128 (RFC 4443, section 2.1).
 pub mod v6 {
+    /// Echo request.
+    pub const ECHO: u8 = 128;
+    /// Echo reply.
+    pub const ECHO_REPLY: u8 = 129;
     /// Destination unreachable.
     pub const UNREACHABLE: u8 = 1;
     /// Packet too big; the MTU stands in bytes 4 to 7 (RFC 4443, section 3.2).

@@ -35,4 +35,16 @@ pub enum Malformed {
     UdpLength,
     /// Source or destination port 0.
     PortZero,
+    /// SCTP header or a chunk shorter than it must be, or past the packet.
+    SctpLength,
+    /// SCTP chunks in an order or company that no sender puts them in.
+    SctpChunks,
+    /// DCCP header shorter than its type asks for, or past the packet.
+    DccpLength,
+    /// DCCP type that does not exist, or that goes with long sequence numbers only.
+    DccpType,
+    /// DCCP checksum coverage past the packet.
+    DccpCoverage,
+    /// GRE version, flags or length that no tunnel sends.
+    GreHeader,
 }

@@ -4,11 +4,14 @@
 //! for the same bytes. Addresses and ports are returned as they read on the wire, the first byte the highest.
 
 pub mod checksum;
+pub mod dccp;
 pub mod ethernet;
+pub mod gre;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod quote;
+pub mod sctp;
 pub mod tcp;
 pub mod udp;
 

@@ -7,29 +7,34 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Transport protocols that a service may be on.
+/// Transport protocols that a service may be on, by their IP protocol numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Protocol {
-    /// IP protocol 6
+    /// Echoes over IPv4.
+    Icmp = 1,
+    /// TCP
     Tcp = 6,
-    /// IP protocol 17
+    /// UDP
     Udp = 17,
+    /// GRE
+    Gre = 47,
+    /// Echoes over IPv6.
+    Icmpv6 = 58,
 }
 
 impl Protocol {
+    /// All of them.
+    pub const ALL: &'static [Protocol] = &[Self::Tcp, Self::Udp, Self::Icmp, Self::Icmpv6, Self::Gre];
+
     /// The IP protocol number.
     pub const fn number(self) -> u8 {
         self as u8
     }
 
     /// The protocol with this IP protocol number.
-    pub const fn from_number(number: u8) -> Option<Self> {
-        match number {
-            6 => Some(Self::Tcp),
-            17 => Some(Self::Udp),
-            _ => None,
-        }
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.iter().copied().find(|protocol| protocol.number() == number)
     }
 
     /// The name in the config and in lists.
@@ -37,7 +42,15 @@ impl Protocol {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Icmp => "icmp",
+            Self::Icmpv6 => "icmpv6",
+            Self::Gre => "gre",
         }
+    }
+
+    /// Whether there are ports: a service may be on one of them.
+    pub const fn has_ports(self) -> bool {
+        matches!(self, Self::Tcp | Self::Udp)
     }
 }
 
@@ -62,7 +75,7 @@ pub struct Service {
     pub vip: IpAddr,
     /// `None`: every port of the VIP, kept toward the backend.
     pub port: Option<u16>,
-    /// TCP or UDP.
+    /// What it speaks.
     pub protocol: Protocol,
     /// Who chooses the backend.
     pub scheduler: Arc<dyn Scheduler>,

@@ -16,8 +16,8 @@ type ServiceKey6 = [u8; 20];
 pub(super) struct Maps {
     services4: HashMap<MapData, ServiceKey4, u8>,
     services6: HashMap<MapData, ServiceKey6, u8>,
-    claims4: HashMap<MapData, [u8; 4], u8>,
-    claims6: HashMap<MapData, [u8; 16], u8>,
+    claims4: HashMap<MapData, [u8; 4], u16>,
+    claims6: HashMap<MapData, [u8; 16], u16>,
     sockets: XskMap<MapData>,
     counts: PerCpuArray<MapData, u64>,
     held: Entries,
@@ -98,7 +98,7 @@ impl Maps {
         Ok(())
     }
 
-    fn set_claims(&mut self, address: IpAddr, claims: u8) -> Result<(), XdpError> {
+    fn set_claims(&mut self, address: IpAddr, claims: u16) -> Result<(), XdpError> {
         match address {
             IpAddr::V4(address) => self.claims4.insert(address.octets(), claims, 0),
             IpAddr::V6(address) => self.claims6.insert(address.octets(), claims, 0),

@@ -1,12 +1,13 @@
 // The steering program: which frames go to weir's AF_XDP socket of the queue they came in on, and which stay with the kernel.
 //
 // Ours, over IPv4 and IPv6, untagged or with one 802.1Q tag:
-//   - TCP and UDP to a service (VIP, port, protocol), or to any port of a VIP that serves them all;
-//   - TCP and UDP to a SNAT address: the replies of backends;
-//   - fragments of TCP and UDP to a VIP that serves that protocol, or to a SNAT address. Only the first fragment knows its ports, so
-//     all of them go one way;
+//   - TCP, UDP, SCTP and DCCP to a service (VIP, port, protocol), or to any port of a VIP that serves them all;
+//   - GRE and echo requests to a VIP that serves them;
+//   - the replies of backends to a SNAT address: all of TCP and UDP, and the other protocols as long as there is a service of them;
+//   - fragments of a protocol to a VIP that serves it, or to a SNAT address. Only the first fragment knows its ports, so all of them go
+//     one way;
 //   - ICMP errors to one of these addresses, about a packet that weir sent: its source is a service or a SNAT address.
-// All else passes: ARP, neighbour discovery, echo, ports of a VIP that are no service, errors about the host's own traffic, and
+// All else passes: ARP, neighbour discovery, other ICMP, ports of a VIP that are no service, errors about the host's own traffic, and
 // whatever was sent to a broadcast or multicast link address.
 //
 // What is malformed or ends too soon to be judged passes too. What is ours but comes in on a queue without a socket passes and is
@@ -36,11 +37,17 @@ static long (*bpf_redirect_map)(void *map, __u64 key, __u64 flags) = (void *)BPF
 
 // What an address of weir claims; src/xdp/targets.rs has the same numbers.
 enum claim {
-	TCP_PORTS = 1, // a VIP with TCP services, on the ports in SERVICES*
-	UDP_PORTS = 2,
-	TCP_ALL = 4, // a VIP that serves every TCP port
-	UDP_ALL = 8,
-	SNAT = 16, // a SNAT address: all of TCP and UDP
+	TCP_PORTS = 1 << 0, // a VIP with TCP services, on the ports in SERVICES*
+	UDP_PORTS = 1 << 1,
+	SCTP_PORTS = 1 << 2,
+	DCCP_PORTS = 1 << 3,
+	TCP_ALL = 1 << 4, // every TCP port: a VIP that serves them, or a SNAT address
+	UDP_ALL = 1 << 5,
+	SCTP_ALL = 1 << 6,
+	DCCP_ALL = 1 << 7,
+	GRE_ALL = 1 << 8,
+	ECHO_REQUESTS = 1 << 9, // a VIP that serves echoes
+	ECHO_REPLIES = 1 << 10, // a SNAT address while there is such a VIP
 };
 
 // Ports are in network byte order, the padding is 0: these are map keys.
@@ -80,7 +87,7 @@ struct {
 	UINT(max_entries, 8192);
 	UINT(map_flags, BPF_F_NO_PREALLOC);
 	TYPE(key, __be32);
-	TYPE(value, __u8);
+	TYPE(value, __u16);
 } CLAIMS4 SECTION(".maps");
 
 struct {
@@ -88,7 +95,7 @@ struct {
 	UINT(max_entries, 8192);
 	UINT(map_flags, BPF_F_NO_PREALLOC);
 	TYPE(key, struct in6_addr);
-	TYPE(value, __u8);
+	TYPE(value, __u16);
 } CLAIMS6 SECTION(".maps");
 
 struct {
@@ -129,10 +136,14 @@ struct fragment {
 #define ICMP_HEADER 8
 
 // RFC 792; <linux/icmp.h> cannot be included without the C library's headers for 32 bits.
+#define ICMP_ECHO_REPLY 0
 #define ICMP_UNREACHABLE 3
 #define ICMP_SOURCE_QUENCH 4
+#define ICMP_ECHO 8
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETER_PROBLEM 12
+#define ICMPV6_ECHO 128
+#define ICMPV6_ECHO_REPLY 129
 
 INLINE void count(__u32 counter)
 {
@@ -141,19 +152,52 @@ INLINE void count(__u32 counter)
 		*value += 1;
 }
 
-// Whether all ports of the protocol are ours at an address.
-INLINE int claims_all(__u8 claims, __u8 protocol)
+// Whether all packets of the protocol are ours at an address.
+INLINE int claims_all(__u16 claims, __u8 protocol)
 {
-	return protocol == IPPROTO_TCP ? claims & (TCP_ALL | SNAT) : protocol == IPPROTO_UDP ? claims & (UDP_ALL | SNAT) : 0;
+	switch (protocol) {
+	case IPPROTO_TCP:
+		return claims & TCP_ALL;
+	case IPPROTO_UDP:
+		return claims & UDP_ALL;
+	case IPPROTO_SCTP:
+		return claims & SCTP_ALL;
+	case IPPROTO_DCCP:
+		return claims & DCCP_ALL;
+	case IPPROTO_GRE:
+		return claims & GRE_ALL;
+	default:
+		return 0;
+	}
 }
 
-// Whether some ports of the protocol are.
-INLINE int claims_some(__u8 claims, __u8 protocol)
+// Whether some of them are, those to certain ports or of certain types.
+INLINE int claims_some(__u16 claims, __u8 protocol)
 {
-	return protocol == IPPROTO_TCP ? claims & TCP_PORTS : protocol == IPPROTO_UDP ? claims & UDP_PORTS : 0;
+	switch (protocol) {
+	case IPPROTO_TCP:
+		return claims & TCP_PORTS;
+	case IPPROTO_UDP:
+		return claims & UDP_PORTS;
+	case IPPROTO_SCTP:
+		return claims & SCTP_PORTS;
+	case IPPROTO_DCCP:
+		return claims & DCCP_PORTS;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		return claims & (ECHO_REQUESTS | ECHO_REPLIES);
+	default:
+		return 0;
+	}
 }
 
-INLINE int claims_port4(__u8 claims, __be32 address, __be16 port, __u8 protocol)
+// Whether an ICMP message of this type is an echo to a VIP, or a reply to a SNAT address.
+INLINE int claims_echo(__u16 claims, __u8 type, __u8 echo, __u8 reply)
+{
+	return type == echo ? claims & ECHO_REQUESTS : type == reply ? claims & ECHO_REPLIES : 0;
+}
+
+INLINE int claims_port4(__u16 claims, __be32 address, __be16 port, __u8 protocol)
 {
 	struct service4 key = { .address = address, .port = port, .protocol = protocol };
 
@@ -162,7 +206,7 @@ INLINE int claims_port4(__u8 claims, __be32 address, __be16 port, __u8 protocol)
 	return claims_some(claims, protocol) && bpf_map_lookup_elem(&SERVICES4, &key);
 }
 
-INLINE int claims_port6(__u8 claims, const struct in6_addr *address, __be16 port, __u8 protocol)
+INLINE int claims_port6(__u16 claims, const struct in6_addr *address, __be16 port, __u8 protocol)
 {
 	struct service6 key = { .address = *address, .port = port, .protocol = protocol };
 
@@ -177,7 +221,7 @@ INLINE int quote_is_ours4(void *start, void *end)
 	struct iphdr *ip = start;
 	struct ports *ports;
 	__be32 source;
-	__u8 *claims;
+	__u16 *claims;
 
 	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
 		return 0;
@@ -190,6 +234,9 @@ INLINE int quote_is_ours4(void *start, void *end)
 	ports = start + ip->ihl * 4;
 	if ((void *)(ports + 1) > end)
 		return 0;
+	// What weir sent from a VIP is a reply, from a SNAT address a request.
+	if (ip->protocol == IPPROTO_ICMP)
+		return claims_echo(*claims, *(__u8 *)ports, ICMP_ECHO_REPLY, ICMP_ECHO);
 	return claims_port4(*claims, source, ports->source, ip->protocol);
 }
 
@@ -197,7 +244,7 @@ INLINE int packet_is_ours4(void *start, void *end)
 {
 	struct iphdr *ip = start;
 	__be32 destination;
-	__u8 *claims;
+	__u16 *claims;
 	void *transport;
 
 	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
@@ -214,6 +261,8 @@ INLINE int packet_is_ours4(void *start, void *end)
 
 		if (transport + ICMP_HEADER > end)
 			return 0;
+		if (claims_echo(*claims, *type, ICMP_ECHO, ICMP_ECHO_REPLY))
+			return 1;
 		if (*type != ICMP_UNREACHABLE && *type != ICMP_SOURCE_QUENCH && *type != ICMP_TIME_EXCEEDED && *type != ICMP_PARAMETER_PROBLEM)
 			return 0;
 		return quote_is_ours4(transport + ICMP_HEADER, end);
@@ -278,7 +327,7 @@ INLINE int quote_is_ours6(void *start, void *end)
 	struct in6_addr source;
 	struct upper upper;
 	struct ports *ports;
-	__u8 *claims;
+	__u16 *claims;
 
 	if ((void *)(ip + 1) > end || ip->version != 6)
 		return 0;
@@ -294,6 +343,8 @@ INLINE int quote_is_ours6(void *start, void *end)
 	ports = upper.start;
 	if ((void *)(ports + 1) > end)
 		return 0;
+	if (upper.protocol == IPPROTO_ICMPV6)
+		return claims_echo(*claims, *(__u8 *)ports, ICMPV6_ECHO_REPLY, ICMPV6_ECHO);
 	return claims_port6(*claims, &source, ports->source, upper.protocol);
 }
 
@@ -302,7 +353,7 @@ INLINE int packet_is_ours6(void *start, void *end)
 	struct ipv6hdr *ip = start;
 	struct in6_addr destination;
 	struct upper upper;
-	__u8 *claims;
+	__u16 *claims;
 
 	if ((void *)(ip + 1) > end || ip->version != 6)
 		return 0;
@@ -328,6 +379,8 @@ INLINE int packet_is_ours6(void *start, void *end)
 
 		if (upper.start + ICMP_HEADER > end)
 			return 0;
+		if (claims_echo(*claims, *type, ICMPV6_ECHO, ICMPV6_ECHO_REPLY))
+			return 1;
 		// RFC 4443, section 2.1: errors are below 128; unreachable, too big, time exceeded, parameter problem.
 		if (*type < 1 || *type > 4)
 			return 0;

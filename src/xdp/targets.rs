@@ -10,16 +10,38 @@ use std::net::IpAddr;
 pub struct Targets {
     /// VIP, port (`None`: every port) and protocol.
     pub services: BTreeSet<(IpAddr, Option<u16>, Protocol)>,
-    /// All TCP and UDP to these addresses is replies of backends.
+    /// What comes to these addresses is replies of backends: all TCP and UDP, and what else there is a service of.
     pub snat: BTreeSet<IpAddr>,
 }
 
 /// Bits of what an address claims; `enum claim` of `steer.bpf.c` has the same numbers.
-const TCP_PORTS: u8 = 1;
-const UDP_PORTS: u8 = 2;
-const TCP_ALL: u8 = 4;
-const UDP_ALL: u8 = 8;
-const SNAT: u8 = 16;
+const TCP_PORTS: u16 = 1 << 0;
+const UDP_PORTS: u16 = 1 << 1;
+const TCP_ALL: u16 = 1 << 4;
+const UDP_ALL: u16 = 1 << 5;
+const GRE_ALL: u16 = 1 << 8;
+const ECHO_REQUESTS: u16 = 1 << 9;
+const ECHO_REPLIES: u16 = 1 << 10;
+
+/// What a VIP claims for a service.
+fn claim(protocol: Protocol, port: Option<u16>) -> u16 {
+    match (protocol, port) {
+        (Protocol::Tcp, Some(_)) => TCP_PORTS,
+        (Protocol::Udp, Some(_)) => UDP_PORTS,
+        (Protocol::Tcp, None) => TCP_ALL,
+        (Protocol::Udp, None) => UDP_ALL,
+        (Protocol::Gre, _) => GRE_ALL,
+        (Protocol::Icmp | Protocol::Icmpv6, _) => ECHO_REQUESTS,
+    }
+}
+
+/// What a SNAT address claims for the replies to a service of its family.
+fn claim_replies(protocol: Protocol) -> u16 {
+    match protocol {
+        Protocol::Icmp | Protocol::Icmpv6 => ECHO_REPLIES,
+        other => claim(other, None),
+    }
+}
 
 /// What the maps hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,7 +49,7 @@ pub(super) struct Entries {
     /// Services on one port.
     pub(super) services: BTreeSet<(IpAddr, u16, Protocol)>,
     /// What each address claims.
-    pub(super) claims: BTreeMap<IpAddr, u8>,
+    pub(super) claims: BTreeMap<IpAddr, u16>,
 }
 
 impl Entries {
@@ -37,15 +59,12 @@ impl Entries {
             if let Some(port) = port {
                 entries.services.insert((vip, port, protocol));
             }
-            *entries.claims.entry(vip).or_default() |= match (protocol, port) {
-                (Protocol::Tcp, Some(_)) => TCP_PORTS,
-                (Protocol::Udp, Some(_)) => UDP_PORTS,
-                (Protocol::Tcp, None) => TCP_ALL,
-                (Protocol::Udp, None) => UDP_ALL,
-            };
+            *entries.claims.entry(vip).or_default() |= claim(protocol, port);
         }
         for &address in &targets.snat {
-            *entries.claims.entry(address).or_default() |= SNAT;
+            let of_family = targets.services.iter().filter(|(vip, ..)| vip.is_ipv4() == address.is_ipv4());
+            let replies = of_family.fold(TCP_ALL | UDP_ALL, |claims, (.., protocol)| claims | claim_replies(*protocol));
+            *entries.claims.entry(address).or_default() |= replies;
         }
         check_limit("services", entries.services.iter().map(|(vip, ..)| vip), MAX_SERVICES)?;
         check_limit("addresses", entries.claims.keys(), MAX_ADDRESSES)?;

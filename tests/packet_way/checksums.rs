@@ -1,7 +1,8 @@
 //! Wrong checksums stay wrong, absent ones absent, partial ones are completed where the interface is said to deliver them.
 
-use super::packet::{Checksum, PSH_ACK, SYN, SYN_ACK, tcp, udp};
-use super::world::{FAMILIES, Family, Setup, World};
+use super::packet::{ACK, Checksum, PSH_ACK, RST_ACK, SYN, SYN_ACK, tcp, udp};
+use super::world::{BACK, FAMILIES, FRONT, Family, Setup, World};
+use weir::datapath::DropReason;
 
 /// Full-NAT changes what changed and repairs nothing: the receiver must see that the packet was damaged on its way.
 #[test]
@@ -11,9 +12,37 @@ fn a_wrong_transport_checksum_goes_on_as_wrong_as_it_came() {
             let wrong = Checksum::Wrong(error);
             let mut world = World::default();
             let (client, vip, backend) = (family.client(), family.vip(), family.backend());
-            let snat = world.opens(&tcp(client, vip, SYN).with_checksum(wrong), backend);
-            world.comes_back(&tcp(backend, snat, SYN_ACK).with_checksum(wrong).carrying(b"x"), vip, client);
+            let snat = world.established(client, vip, backend);
+            world.goes_on(&tcp(client, vip, PSH_ACK).with_checksum(wrong).carrying(b"xyz"), snat, backend);
+            world.comes_back(&tcp(backend, snat, PSH_ACK).with_checksum(wrong).carrying(b"x"), vip, client);
+            let snat = world.opens(&udp(client, vip), backend);
+            world.goes_on(&udp(client, vip).with_checksum(wrong), snat, backend);
         }
+    }
+}
+
+/// What opens or changes a connection must be whole: nobody behind weir takes back what a damaged packet did.
+#[test]
+fn a_wrong_checksum_changes_no_connection() {
+    for family in FAMILIES {
+        let wrong = Checksum::Wrong(0x1234);
+        let mut world = World::default();
+        let (client, vip, backend) = (family.client(), family.vip(), family.backend());
+        world.drops(FRONT, &tcp(client, vip, SYN).with_checksum(wrong), DropReason::TcpChecksum);
+        world.drops(FRONT, &tcp(client, vip, SYN).with_checksum(Checksum::Partial), DropReason::TcpChecksum);
+        world.drops(FRONT, &udp(client, vip).with_checksum(wrong), DropReason::UdpChecksum);
+        if family == Family::V6 {
+            world.drops(FRONT, &udp(client, vip).with_checksum(Checksum::Zero), DropReason::UdpChecksum);
+        }
+        assert_eq!(world.datapath.conntrack.count(), 0);
+        let snat = world.opens(&tcp(client, vip, SYN), backend);
+        world.drops(BACK, &tcp(backend, snat, SYN_ACK).with_checksum(wrong), DropReason::TcpChecksum);
+        world.comes_back(&tcp(backend, snat, SYN_ACK), vip, client);
+        world.goes_on(&tcp(client, vip, ACK), snat, backend);
+        world.drops(FRONT, &tcp(client, vip, RST_ACK).with_checksum(wrong), DropReason::TcpChecksum);
+        let snat = world.opens(&udp(client, vip), backend);
+        world.drops(BACK, &udp(backend, snat).with_checksum(wrong), DropReason::UdpChecksum);
+        world.comes_back(&udp(backend, snat), vip, client);
     }
 }
 

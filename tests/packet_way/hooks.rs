@@ -75,7 +75,7 @@ fn what_ends_here_and_what_starts_here() {
         let (client, mut vip) = (family.client(), family.vip());
         world.answers(FRONT, &tcp(client, vip, SYN).with_ttl(1));
         assert_eq!(noted(&notes).0, ["before tracking", "after tracking", "out"]);
-        world.drops(FRONT, &icmp(client, vip, 8), DropReason::IcmpUnrelated);
+        world.drops(FRONT, &icmp(client, vip, 13), DropReason::IcmpUnrelated);
         assert_eq!(noted(&notes).0, ["in"], "not tracked, so not at PREROUTING");
         vip.set_port(81);
         world.drops(FRONT, &udp(client, vip), DropReason::NoService);
@@ -101,7 +101,7 @@ fn a_handler_drops() {
 fn a_handler_answers_what_ends_here() {
     for family in FAMILIES {
         let (mut world, _) = watched("in", Verdict::Stolen);
-        let echo = icmp(family.client(), family.vip(), 8);
+        let echo = icmp(family.client(), family.vip(), 13);
         let sent = world.answers(FRONT, &echo);
         assert_eq!(sent, world.arriving(FRONT, &echo).frame(), "it goes out as the handler left it");
     }

@@ -111,7 +111,7 @@ fn bad_ip_headers() {
     changed(Family::V6, 19, 21, DropReason::IpTotalLength);
     changed(Family::V4, 13, 0x06, DropReason::NotIp);
     changed(Family::V6, 20, 59, DropReason::UnknownProtocol);
-    changed(Family::V6, 20, 132, DropReason::UnknownProtocol);
+    changed(Family::V6, 20, 131, DropReason::UnknownProtocol);
     changed(Family::V4, 46, 0x40, DropReason::TcpHeaderLength);
     changed(Family::V6, 66, 0xf0, DropReason::TcpHeaderLength);
 }
@@ -133,11 +133,17 @@ fn fragments() {
 
 #[test]
 fn icmp_that_belongs_to_no_connection() {
-    for kind in [0, 5, 8] {
+    for kind in [5, 13, 14, 128] {
         refused(&icmp(Family::V4.client(), Family::V4.vip(), kind), DropReason::IcmpUnrelated);
     }
-    for kind in [128, 129, 137] {
+    for kind in [135, 137, 200] {
         refused(&icmp(Family::V6.client(), Family::V6.vip(), kind), DropReason::IcmpUnrelated);
+    }
+    // Echoes are for a service.
+    for (family, kinds) in [(Family::V4, [8, 0]), (Family::V6, [128, 129])] {
+        for kind in kinds {
+            refused(&icmp(family.client(), family.vip(), kind), DropReason::NoService);
+        }
     }
     // What they quote is no packet. Errors that are worth more stand in related.rs.
     for (family, kinds) in [(Family::V4, [3, 4, 11, 12]), (Family::V6, [1, 2, 3, 4])] {

@@ -67,7 +67,11 @@ impl Trouble {
         let (client, vip, backend) = (family.client(), family.vip(), family.backend());
         let snat = match packet(client, vip).transport {
             Transport::Tcp { .. } => world.established(client, vip, backend),
-            _ => world.opens(&world.tagged_front(udp(client, vip)), backend),
+            _ => {
+                let snat = world.opens(&world.tagged_front(udp(client, vip)), backend);
+                world.comes_back(&world.tagged_back(udp(backend, snat)), vip, client);
+                snat
+            }
         };
         let (sender, known_as, weir, came_in, out) = match from_backend {
             true => (backend, snat, vip, world.back(), world.front()),
@@ -322,7 +326,8 @@ fn errors_about_no_connection() {
         let (redirect, echo) = if family == Family::V4 { (5, [0, 8]) } else { (137, [128, 129]) };
         for kind in [redirect, echo[0], echo[1]] {
             let message = error(family, weir.ip(), (kind, 0, [0; 4]), &trouble.quote(1000));
-            trouble.world.drops(BACK, &message, DropReason::IcmpUnrelated);
+            let reason = if kind == redirect { DropReason::IcmpUnrelated } else { DropReason::NoService };
+            trouble.world.drops(BACK, &message, reason);
         }
         // The connection has ended.
         let timeouts = trouble.world.timeouts();

@@ -1,8 +1,252 @@
-//! One file a transport protocol: what its packets do to the state of a connection, and how long each state lasts.
+//! One file a transport protocol, each with the same methods: what the kernel has in `nf_conntrack_proto_*.c`, and the part of
+//! `nf_nat_proto.c` and `nf_nat_core.c` that depends on the protocol.
+//!
+//! TCP and UDP are called by name where a packet changes nothing; everything else goes through the functions below, out of line.
 
+pub mod gre;
+pub mod icmp;
+pub mod icmpv6;
 pub mod tcp;
 pub mod udp;
 
+mod invalid;
 mod tcp_state;
+mod wish;
 
+pub use invalid::Invalid;
 pub use tcp_state::TcpState;
+pub use wish::Wish;
+
+use super::{Direction, Entry, Family, State, Timeouts};
+use crate::packet::{Headers, Ip, Payload, checksum, ipv4, ipv6};
+use gre::Gre;
+use icmp::Icmp;
+use icmpv6::Icmpv6;
+use tcp::Tcp;
+use udp::Udp;
+
+/// A whole packet that the parser has passed.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet<'a> {
+    /// The frame.
+    pub bytes: &'a [u8],
+    /// Where its headers are.
+    pub headers: &'a Headers,
+}
+
+impl<'a> Packet<'a> {
+    /// Transport header and payload.
+    #[inline(always)]
+    pub fn transport(&self) -> &'a [u8] {
+        &self.bytes[self.headers.l4()..usize::from(self.headers.end)]
+    }
+
+    /// The folded sum over a pseudo header that says `length`, and the first `covered` bytes of the transport: 0xffff where the
+    /// checksum in it is right.
+    pub fn sum(&self, length: usize, covered: usize) -> u16 {
+        let addresses = match self.headers.ip {
+            Ip::V4 => self.headers.l3() + ipv4::ADDRESSES..self.headers.l3() + ipv4::HEADER,
+            Ip::V6 => self.headers.l3() + ipv6::ADDRESSES..self.headers.l3() + ipv6::HEADER,
+        };
+        let transport = self.transport();
+        let pseudo_header = checksum::sum(&self.bytes[addresses]) + checksum::pseudo_header(self.headers.protocol, length);
+        checksum::fold(pseudo_header + checksum::sum(&transport[..covered.min(transport.len())]))
+    }
+}
+
+/// What becomes of a packet of a known connection that is not invalid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It goes on.
+    Accept,
+    /// It opens a new connection over the tuple of one that has ended: end the old one, begin anew (the kernel's `-NF_REPEAT`).
+    Reopen,
+}
+
+/// The methods of a protocol.
+pub trait L4Proto {
+    /// IP protocol number.
+    const NUMBER: u8;
+
+    /// What tells connections between two hosts apart, in one word: what belongs to the packet's source in the upper half, what
+    /// belongs to its destination in the lower one.
+    #[inline(always)]
+    fn pkt_to_tuple(packet: Packet<'_>) -> u32 {
+        packet.headers.ports(packet.bytes)
+    }
+
+    /// The word of the other direction, were there no NAT.
+    #[inline(always)]
+    fn invert_tuple(word: u32) -> u32 {
+        word.rotate_left(16)
+    }
+
+    /// Whether the packet came in damaged: its checksum. Lengths and flags are the parser's, which has passed it. Not to be asked about
+    /// packets whose checksum may be partial.
+    fn error(packet: Packet<'_>) -> Result<(), Invalid>;
+
+    /// The state of a connection that this packet opens. Named as the kernel names it.
+    #[allow(clippy::new_ret_no_self)]
+    fn new(packet: Packet<'_>) -> Result<State, Invalid>;
+
+    /// Notes what the packet that opens a connection says about its sides. Nobody else knows the entry yet.
+    fn begin<F: Family>(_entry: &Entry<F>, _packet: Packet<'_>) {}
+
+    /// A packet of a known connection in this direction: moves the connection's state on.
+    fn packet<F: Family>(entry: &Entry<F>, direction: Direction, packet: Packet<'_>) -> Result<Step, Invalid>;
+
+    /// Writes the tuple word `to` in the place of `from` into the transport header and updates its checksum; `addresses` is by how much
+    /// the sum of the addresses has changed.
+    fn manip_pkt(transport: &mut [u8], ip: Ip, from: u32, to: u32, addresses: u64);
+
+    /// How many words there are for a reply tuple under one SNAT address: the source ports.
+    fn choices(wish: &Wish) -> u32 {
+        wish.ports.len() as u32
+    }
+
+    /// Choice `number` of them, counted from 0; `None` behind the last one.
+    fn unique_tuple(wish: &Wish, number: u32) -> Option<u32>;
+
+    /// Milliseconds of silence that the state may last.
+    fn timeouts(state: State, timeouts: &Timeouts) -> u32;
+}
+
+/// Calls a method of the protocol with this number, or gives `$none`.
+macro_rules! by_number {
+    ($number:expr, $protocol:ident => $call:expr, $none:expr) => {
+        match $number {
+            Tcp::NUMBER => {
+                type $protocol = Tcp;
+                $call
+            }
+            Udp::NUMBER => {
+                type $protocol = Udp;
+                $call
+            }
+            Icmp::NUMBER => {
+                type $protocol = Icmp;
+                $call
+            }
+            Icmpv6::NUMBER => {
+                type $protocol = Icmpv6;
+                $call
+            }
+            Gre::NUMBER => {
+                type $protocol = Gre;
+                $call
+            }
+            _ => $none,
+        }
+    };
+}
+
+/// Whether packets of this kind make connections. Of ICMP, only echoes do.
+#[inline(always)]
+pub fn is_tracked(headers: &Headers) -> bool {
+    match headers.payload {
+        Payload::Tcp(_) | Payload::Udp | Payload::Gre => true,
+        Payload::Icmp(_) => headers.is_echo(),
+        Payload::Fragment | Payload::Quoted | Payload::Sctp | Payload::Dccp(_) => false,
+    }
+}
+
+/// [`L4Proto::pkt_to_tuple`] of a packet that [`is_tracked`].
+pub fn pkt_to_tuple(packet: Packet<'_>) -> u32 {
+    by_number!(packet.headers.protocol, P => P::pkt_to_tuple(packet), 0)
+}
+
+/// [`L4Proto::invert_tuple`].
+pub fn invert_tuple(protocol: u8, word: u32) -> u32 {
+    by_number!(protocol, P => P::invert_tuple(word), word)
+}
+
+/// [`L4Proto::error`].
+pub fn error(packet: Packet<'_>) -> Result<(), Invalid> {
+    by_number!(packet.headers.protocol, P => P::error(packet), Ok(()))
+}
+
+/// [`L4Proto::new`].
+pub fn new(packet: Packet<'_>) -> Result<State, Invalid> {
+    by_number!(packet.headers.protocol, P => P::new(packet), Err(Invalid::Untracked))
+}
+
+/// [`L4Proto::begin`].
+pub fn begin<F: Family>(entry: &Entry<F>, packet: Packet<'_>) {
+    by_number!(packet.headers.protocol, P => P::begin(entry, packet), ());
+}
+
+/// [`L4Proto::packet`].
+#[inline]
+pub fn packet<F: Family>(entry: &Entry<F>, direction: Direction, packet: Packet<'_>) -> Result<Step, Invalid> {
+    by_number!(packet.headers.protocol, P => P::packet(entry, direction, packet), Err(Invalid::Untracked))
+}
+
+/// [`L4Proto::manip_pkt`].
+pub fn manip_pkt(protocol: u8, transport: &mut [u8], ip: Ip, from: u32, to: u32, addresses: u64) {
+    by_number!(protocol, P => P::manip_pkt(transport, ip, from, to, addresses), ());
+}
+
+/// As [`manip_pkt`], for a transport header that is quoted: at least 8 bytes, perhaps cut off before its checksum. What covers all of a
+/// packet cannot be made right in a quote of it, and nobody looks at it there.
+pub fn manip_quoted(protocol: u8, transport: &mut [u8], ip: Ip, from: u32, to: u32, addresses: u64) {
+    match protocol {
+        Tcp::NUMBER if transport.len() < crate::packet::tcp::CHECKSUM + 2 => transport[..4].copy_from_slice(&to.to_be_bytes()),
+        _ => manip_pkt(protocol, transport, ip, from, to, addresses),
+    }
+}
+
+/// [`L4Proto::choices`].
+pub fn choices(protocol: u8, wish: &Wish) -> u32 {
+    by_number!(protocol, P => P::choices(wish), 0)
+}
+
+/// [`L4Proto::unique_tuple`].
+pub fn unique_tuple(protocol: u8, wish: &Wish, number: u32) -> Option<u32> {
+    by_number!(protocol, P => P::unique_tuple(wish, number), None)
+}
+
+/// [`L4Proto::timeouts`].
+pub fn timeouts(state: State, timeouts: &Timeouts) -> u32 {
+    by_number!(state.protocol(), P => P::timeouts(state, timeouts), 0)
+}
+
+/// The tuple word of a packet between these ports, as [`shown`] names them.
+pub fn word(protocol: u8, source: u16, destination: u16) -> u32 {
+    match protocol {
+        // Who asks has the identifier, who answers has none.
+        Icmp::NUMBER => icmp::word_between(source, destination, icmp::REQUEST),
+        Icmpv6::NUMBER => icmp::word_between(source, destination, icmpv6::REQUEST),
+        _ => u32::from(source) << 16 | u32::from(destination),
+    }
+}
+
+/// Source and destination port of a tuple word, for lists. An identifier of ICMP stands as the port of who asks, 0 as that of who answers.
+pub fn shown(protocol: u8, word: u32) -> (u16, u16) {
+    let hide = |request: u16| if word as u16 == request { ((word >> 16) as u16, 0) } else { (0, word as u16) };
+    match protocol {
+        Icmp::NUMBER => hide(icmp::REQUEST),
+        Icmpv6::NUMBER => hide(icmpv6::REQUEST),
+        Gre::NUMBER => (0, 0),
+        _ => ((word >> 16) as u16, word as u16),
+    }
+}
+
+/// Notes that the other side was heard: all that protocols without states keep.
+fn note_reply<F: Family>(entry: &Entry<F>, direction: Direction) {
+    if direction == Direction::Original {
+        return;
+    }
+    let mut seen = entry.state();
+    loop {
+        // The kernel calls a stream assured once replies go on; the first reply already shows that the source is not forged.
+        let next = seen.with(State::SEEN_REPLY | State::ASSURED);
+        match entry.change_state(seen, next) {
+            Ok(()) => return,
+            Err(now) => seen = now,
+        }
+    }
+}
+
+fn put16(bytes: &mut [u8], at: usize, value: u16) {
+    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}

@@ -3,11 +3,72 @@
 //! The states and moves are those of the kernel's `nf_conntrack_proto_tcp.c`; a load balancer departs from them only where the
 //! comment of a cell says so.
 
-use super::TcpState;
-use crate::conntrack::{Direction, State, Timeouts};
+use super::{Invalid, L4Proto, Packet, TcpState, Wish, put16};
+use crate::conntrack::{Direction, Entry, Family, State, Timeouts};
 use crate::packet::tcp::flag;
+use crate::packet::{Ip, Payload, be16, checksum, tcp};
 
 use TcpState::{Close, CloseWait, Established, FinWait, LastAck, SynRecv, SynSent, SynSent2, TimeWait};
+
+/// The protocol.
+#[derive(Debug, Clone, Copy)]
+pub struct Tcp;
+
+impl L4Proto for Tcp {
+    const NUMBER: u8 = 6;
+
+    fn error(packet: Packet<'_>) -> Result<(), Invalid> {
+        let length = packet.transport().len();
+        if packet.sum(length, length) == 0xffff { Ok(()) } else { Err(Invalid::TcpChecksum) }
+    }
+
+    /// SYN alone opens a connection (mid-stream pick-up is not done).
+    fn new(packet: Packet<'_>) -> Result<State, Invalid> {
+        if kind(flags_of(packet)) == Kind::Syn { Ok(State::new(Self::NUMBER, SynSent)) } else { Err(Invalid::TcpNotSyn) }
+    }
+
+    fn packet<F: Family>(entry: &Entry<F>, direction: Direction, packet: Packet<'_>) -> Result<super::Step, Invalid> {
+        let flags = flags_of(packet);
+        let mut seen = entry.state();
+        loop {
+            let next = match step(seen.tcp(), direction, flags) {
+                Step::To(to) => advance(seen, direction, to),
+                Step::Ignore => return Ok(super::Step::Accept),
+                Step::Invalid => return Err(Invalid::TcpState),
+                Step::Reopen => return Ok(super::Step::Reopen),
+            };
+            if next == seen {
+                return Ok(super::Step::Accept);
+            }
+            match entry.change_state(seen, next) {
+                Ok(()) => return Ok(super::Step::Accept),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn manip_pkt(transport: &mut [u8], _: Ip, from: u32, to: u32, addresses: u64) {
+        transport[..4].copy_from_slice(&to.to_be_bytes());
+        let sum = checksum::update(be16(transport, tcp::CHECKSUM), addresses + checksum::replace32(from, to));
+        put16(transport, tcp::CHECKSUM, sum);
+    }
+
+    fn unique_tuple(wish: &Wish, number: u32) -> Option<u32> {
+        wish.port(number)
+    }
+
+    fn timeouts(state: State, timeouts: &Timeouts) -> u32 {
+        timeout(state.tcp(), timeouts)
+    }
+}
+
+fn flags_of(packet: Packet<'_>) -> u8 {
+    match packet.headers.payload {
+        Payload::Tcp(flags) => flags,
+        _ => 0,
+    }
+}
 
 /// What to do with a segment of a known connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,11 +108,6 @@ fn kind(flags: u8) -> Kind {
 #[inline(always)]
 pub fn is_steady(state: State, flags: u8) -> bool {
     state.tcp() == Established && flags & (flag::SYN | flag::FIN | flag::RST | flag::ACK) == flag::ACK
-}
-
-/// Whether a segment of no known connection opens one: SYN alone (mid-stream pick-up is not done).
-pub fn opens(flags: u8) -> bool {
-    kind(flags) == Kind::Syn
 }
 
 /// What a segment with `flags` does in this direction.

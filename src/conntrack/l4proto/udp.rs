@@ -1,18 +1,61 @@
-//! UDP: a connection is as long as packets come; how long depends on whether both sides were heard.
+//! UDP (RFC 768): a connection is as long as packets come; how long depends on whether both sides were heard.
 
-use crate::conntrack::{Direction, State, Timeouts};
+use super::{Invalid, L4Proto, Packet, Step, Wish, note_reply, put16};
+use crate::conntrack::{Direction, Entry, Family, State, TcpState, Timeouts};
+use crate::packet::{Ip, be16, checksum, udp};
 
-/// The state word after a packet of this direction.
+/// The protocol.
+#[derive(Debug, Clone, Copy)]
+pub struct Udp;
+
+/// Whether a packet of this direction changes nothing.
 #[inline(always)]
-pub fn advance(state: State, direction: Direction) -> State {
-    match direction {
-        Direction::Original => state,
-        // The kernel calls a stream assured once replies go on; the first reply already shows that the source is not forged.
-        Direction::Reply => state.with(State::SEEN_REPLY | State::ASSURED),
+pub fn is_steady(state: State, direction: Direction) -> bool {
+    direction == Direction::Original || state.has(State::SEEN_REPLY | State::ASSURED)
+}
+
+impl L4Proto for Udp {
+    const NUMBER: u8 = 17;
+
+    fn error(packet: Packet<'_>) -> Result<(), Invalid> {
+        let datagram = packet.transport();
+        let sent_none = be16(datagram, udp::CHECKSUM) == 0 && packet.headers.ip == Ip::V4;
+        // What the datagram's own length says is covered, not what the IP packet has behind it.
+        let length = usize::from(be16(datagram, udp::LENGTH));
+        if sent_none || packet.sum(length, length) == 0xffff { Ok(()) } else { Err(Invalid::UdpChecksum) }
+    }
+
+    fn new(_: Packet<'_>) -> Result<State, Invalid> {
+        Ok(State::new(Self::NUMBER, TcpState::None))
+    }
+
+    fn packet<F: Family>(entry: &Entry<F>, direction: Direction, _: Packet<'_>) -> Result<Step, Invalid> {
+        note_reply(entry, direction);
+        Ok(Step::Accept)
+    }
+
+    #[inline(always)]
+    fn manip_pkt(transport: &mut [u8], ip: Ip, from: u32, to: u32, addresses: u64) {
+        transport[..4].copy_from_slice(&to.to_be_bytes());
+        let old = be16(transport, udp::CHECKSUM);
+        // RFC 768: 0 means that the sender computed none. Over IPv6 there is no such thing (RFC 8200, section 8.1): it stays wrong.
+        if old != 0 || ip == Ip::V6 {
+            let sum = checksum::update(old, addresses + checksum::replace32(from, to));
+            put16(transport, udp::CHECKSUM, never_zero(sum));
+        }
+    }
+
+    fn unique_tuple(wish: &Wish, number: u32) -> Option<u32> {
+        wish.port(number)
+    }
+
+    fn timeouts(state: State, timeouts: &Timeouts) -> u32 {
+        if state.has(State::SEEN_REPLY) { timeouts.udp_stream } else { timeouts.udp }
     }
 }
 
-/// Milliseconds of silence that the connection may last.
-pub fn timeout(state: State, timeouts: &Timeouts) -> u32 {
-    if state.has(State::SEEN_REPLY) { timeouts.udp_stream } else { timeouts.udp }
+/// RFC 768: a computed checksum of 0 is sent as all ones.
+#[inline(always)]
+pub fn never_zero(checksum: u16) -> u16 {
+    if checksum == 0 { 0xffff } else { checksum }
 }

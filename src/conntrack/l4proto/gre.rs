@@ -1,0 +1,56 @@
+//! GRE (RFC 2784, RFC 2890): a tunnel through one address is a connection, told apart from others by its key where it has one.
+//!
+//! Both ends of a tunnel are told the same key, so it is neither chosen nor written here: a client whose key another one uses already
+//! toward the same backend by every SNAT address cannot be told from that one, and is refused. So are two clients without a key.
+//!
+//! The call ids of PPTP (RFC 2637) are chosen by each side for itself and told over its TCP connection, which is not read here: its
+//! packets are tracked by their addresses alone, as those without a key.
+
+use super::{Invalid, L4Proto, Packet, Step, Wish, note_reply};
+use crate::conntrack::{Direction, Entry, Family, State, TcpState, Timeouts};
+use crate::packet::{Ip, gre};
+
+/// The protocol.
+#[derive(Debug, Clone, Copy)]
+pub struct Gre;
+
+impl L4Proto for Gre {
+    const NUMBER: u8 = 47;
+
+    fn pkt_to_tuple(packet: Packet<'_>) -> u32 {
+        gre::key(packet.transport()).unwrap_or(0)
+    }
+
+    fn invert_tuple(word: u32) -> u32 {
+        word
+    }
+
+    /// The checksum of GRE is optional and covers what the tunnel carries, which is its ends' business.
+    fn error(_: Packet<'_>) -> Result<(), Invalid> {
+        Ok(())
+    }
+
+    fn new(_: Packet<'_>) -> Result<State, Invalid> {
+        Ok(State::new(Self::NUMBER, TcpState::None))
+    }
+
+    fn packet<F: Family>(entry: &Entry<F>, direction: Direction, _: Packet<'_>) -> Result<Step, Invalid> {
+        note_reply(entry, direction);
+        Ok(Step::Accept)
+    }
+
+    /// Nothing in it depends on the addresses.
+    fn manip_pkt(_: &mut [u8], _: Ip, _: u32, _: u32, _: u64) {}
+
+    fn choices(_: &Wish) -> u32 {
+        1
+    }
+
+    fn unique_tuple(wish: &Wish, number: u32) -> Option<u32> {
+        (number == 0).then_some(wish.original)
+    }
+
+    fn timeouts(state: State, timeouts: &Timeouts) -> u32 {
+        if state.has(State::SEEN_REPLY) { timeouts.gre_stream } else { timeouts.gre }
+    }
+}

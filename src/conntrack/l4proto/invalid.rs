@@ -1,0 +1,20 @@
+//! Why a packet is not taken as one of its connection, or opens none.
+
+/// What the protocol found wrong. Bad packets are drops, not errors of weir: this has no message, only a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invalid {
+    /// Of no protocol that is tracked.
+    Untracked,
+    /// The TCP checksum is wrong.
+    TcpChecksum,
+    /// A TCP segment that does not open a connection.
+    TcpNotSyn,
+    /// A TCP segment that the state does not allow.
+    TcpState,
+    /// The UDP checksum is wrong.
+    UdpChecksum,
+    /// The ICMP or ICMPv6 checksum is wrong.
+    IcmpChecksum,
+    /// An echo reply that nobody asked for, or an echo in the wrong direction.
+    IcmpUnrequested,
+}

@@ -1,0 +1,23 @@
+//! What one worker counts while it works on a burst.
+
+use super::Counters;
+
+/// Counted during a burst, added to the shared counters at its end.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub established: u64,
+    pub opened: u64,
+    pub answered: u64,
+    pub related: u64,
+}
+
+impl Tally {
+    pub(super) fn add_to(&self, counters: &Counters) {
+        counters.established.add(self.established);
+        if self.opened + self.answered + self.related > 0 {
+            counters.new_connections.add(self.opened);
+            counters.answered.add(self.answered);
+            counters.related.add(self.related);
+        }
+    }
+}
