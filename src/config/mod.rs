@@ -11,6 +11,7 @@ pub use report::{ConfigReport, Place, Problem};
 
 use crate::conntrack::Timeouts;
 use crate::health;
+use crate::io::xsk::Mode;
 use crate::schedule;
 use crate::service::{Protocol, SnatPool};
 use std::io::Read;
@@ -54,25 +55,9 @@ pub struct Interface {
     pub queues: Option<u32>,
 }
 
-/// Which way AF_XDP is used on an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
-    /// The first that works of zero-copy, copy, generic.
-    #[default]
-    Auto,
-    /// Native XDP, the NIC reads and writes weir's frames; fails where the driver cannot.
-    ZeroCopy,
-    /// Native XDP, the kernel copies.
-    Copy,
-    /// XDP in the kernel's generic path: works everywhere, slowly.
-    Generic,
-}
-
-impl Mode {
-    /// The names in the config.
-    pub const NAMES: &'static [(&'static str, Mode)] =
-        &[("auto", Mode::Auto), ("zero-copy", Mode::ZeroCopy), ("copy", Mode::Copy), ("generic", Mode::Generic)];
-}
+/// The names of [`Mode`] in the config.
+pub(crate) const MODES: &[(&str, Mode)] =
+    &[("auto", Mode::Auto), ("zero-copy", Mode::ZeroCopy), ("copy", Mode::Copy), ("generic", Mode::Generic)];
 
 /// How the transport checksum of a packet is made right again after its addresses and ports changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::datapath::{Datapath, PortId};
 use crate::health::{Checker, HealthEvent};
 use crate::io::xsk;
-use crate::kernel::{Event, Mirror, Monitor, Netlink, NetlinkError};
+use crate::kernel::{Address, Event, Mirror, Monitor, Netlink, NetlinkError};
 use crate::service::BackendId;
 use crate::worker::{Monotonic, Resolver};
 use std::collections::BTreeSet;
@@ -176,6 +176,7 @@ impl Daemon {
     /// belong to another interface now.
     fn restore_addresses(&mut self) {
         let restored = self.netlink.addresses().map_err(StartError::from).and_then(|there| {
+            self.learn_host_addresses(&there);
             let mut wanted = self.placements(&self.config, self.retired.addresses(), &there);
             wanted.retain(|_, link| link.up);
             self.tell_homeless(&wanted, &there);
@@ -184,6 +185,11 @@ impl Daemon {
         if let Err(error) = restored {
             warn!("{error}");
         }
+    }
+
+    /// Tells the workers which addresses the machine has.
+    pub(super) fn learn_host_addresses(&self, there: &[Address]) {
+        self.datapath.next_hops.set_host_addresses(there.iter().map(|item| item.address));
     }
 
     /// Makes the kernel resolve what the way to each backend begins with, before a packet needs it.

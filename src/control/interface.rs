@@ -1,9 +1,9 @@
 //! Interfaces that weir serves: looked at, their queues counted, the XDP program attached.
 
 use super::StartError;
-use crate::config::{self, Mode};
+use crate::config;
 use crate::datapath::PortId;
-use crate::io::xsk::Attached;
+use crate::io::xsk::{Attached, Mode};
 use crate::kernel;
 use crate::xdp::{AttachMode, Steering};
 use tracing::{info, warn};

@@ -13,7 +13,7 @@ use crate::config::{Checksum, Config};
 use crate::conntrack::Conntrack;
 use crate::datapath::{Datapath, Hooks, NextHops, PortId};
 use crate::health::Checker;
-use crate::kernel::{self, Mirror, Monitor, Netlink, NetlinkError};
+use crate::kernel::{self, Link, Mirror, Monitor, Netlink, NetlinkError};
 use crate::worker::{Monotonic, Resolver};
 use arc_swap::ArcSwap;
 use mio::Waker;
@@ -58,6 +58,7 @@ pub(super) fn start(
     let mut netlink = Netlink::open()?;
     let mut mirror = Mirror::new(interfaces.iter().map(|interface| (interface.name.clone(), interface.port)));
     mirror.load(&mut netlink, &datapath.next_hops)?;
+    warn_of_stripped_tags(&interfaces, &netlink.links()?);
 
     let wake = Arc::clone(&waker);
     // A wake that fails is made up for: the loop looks at every queue whenever it wakes.
@@ -104,6 +105,7 @@ impl Daemon {
     fn take_traffic(&mut self) -> Result<(), StartError> {
         let (there, links) = (self.netlink.addresses()?, self.netlink.links()?);
         self.addresses.check(&self.config, &there, &links)?;
+        self.learn_host_addresses(&there);
         let targets = targets::targets(&self.config, &BTreeSet::new());
         for interface in &mut self.interfaces {
             interface.steering.apply(&targets)?;
@@ -130,6 +132,22 @@ fn open_interfaces(config: &Config) -> Result<Vec<Interface>, StartError> {
 fn locked_memory(config: &Config, workers: usize) -> u64 {
     let frames = u64::from(config.worker.frames) * 3 / 2 * config.interfaces.len() as u64;
     frames * u64::from(config.worker.frame_size.unwrap_or(4096)) * workers as u64
+}
+
+/// Where the NIC takes VLAN tags off, frames of a VLAN look untagged to weir and leave so.
+fn warn_of_stripped_tags(interfaces: &[Interface], links: &[Link]) {
+    for interface in interfaces {
+        let vlan = links.iter().find(|link| link.vlan.is_some_and(|(below, _)| below == interface.index));
+        if let Some(vlan) = vlan
+            && kernel::strips_vlan_tags(&interface.name).is_ok_and(|strips| strips)
+        {
+            let name = &interface.name;
+            warn!(
+                "interface {name} takes the tags off frames of {} before weir sees them: `ethtool -K {name} rxvlan off`",
+                vlan.name
+            );
+        }
+    }
 }
 
 fn make_datapath(config: &Config, registry: &mut Registry) -> Result<Datapath, StartError> {

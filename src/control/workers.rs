@@ -109,21 +109,12 @@ fn bindings(config: &Config, interfaces: &[Interface], id: usize, count: usize) 
             interface: interface.name.clone(),
             queue,
             mtu: interface.mtu,
-            mode: mode(settings.mode),
+            mode: settings.mode,
             attached: interface.attached(),
         };
         queues_of(id, count, interface.queues).map(binding).collect::<Vec<_>>()
     };
     interfaces.iter().zip(&config.interfaces).flat_map(of_interface).collect()
-}
-
-fn mode(mode: config::Mode) -> xsk::Mode {
-    match mode {
-        config::Mode::Auto => xsk::Mode::Auto,
-        config::Mode::ZeroCopy => xsk::Mode::ZeroCopy,
-        config::Mode::Copy => xsk::Mode::Copy,
-        config::Mode::Generic => xsk::Mode::Generic,
-    }
 }
 
 fn when_idle(idle: config::Idle) -> WhenIdle {

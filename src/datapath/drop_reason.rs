@@ -38,7 +38,7 @@ drop_reasons! {
     IpOptions "ip_options" "An IPv4 option is malformed.",
     ExtensionHeaders "extension_headers" "The IPv6 extension header chain is malformed or longer than eight headers.",
     MartianSource "martian_source" "The source address may not come in from outside: multicast, loopback, unspecified, broadcast.",
-    OwnSource "own_source" "The source is an address of weir itself, or equals the destination.",
+    OwnSource "own_source" "The source is an address of weir or of its machine, or equals the destination.",
     Fragment "fragment" "The packet is a fragment.",
     UnknownProtocol "unknown_protocol" "The transport protocol is not one that weir tracks.",
     IcmpUnrelated "icmp_unrelated" "An ICMP message that belongs to no connection, or a redirect, which is not translated.",

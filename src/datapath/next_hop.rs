@@ -162,6 +162,8 @@ pub struct NextHops {
     next_free: AtomicU32,
     neighbours: DashMap<(PortId, u16, IpAddr), NextHopId>,
     routes: ArcSwap<Routes>,
+    /// Sorted.
+    host_addresses: ArcSwap<Vec<IpAddr>>,
     epoch: AtomicU16,
     ports: [PortState; MAX_PORTS],
 }
@@ -182,6 +184,7 @@ impl Default for NextHops {
             next_free: AtomicU32::new(0),
             neighbours: DashMap::new(),
             routes: ArcSwap::default(),
+            host_addresses: ArcSwap::default(),
             epoch: AtomicU16::new(0),
             ports: Default::default(),
         }
@@ -233,6 +236,20 @@ impl NextHops {
         // Release: pairs with the Acquire in `epoch`.
         self.epoch.fetch_add(1, Ordering::Release);
         true
+    }
+
+    /// The control thread's: the addresses of the machine itself, on whatever interface.
+    pub fn set_host_addresses(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let mut addresses: Vec<IpAddr> = addresses.into_iter().collect();
+        addresses.sort_unstable();
+        if **self.host_addresses.load() != addresses {
+            self.host_addresses.store(std::sync::Arc::new(addresses));
+        }
+    }
+
+    /// Whether the machine itself has this address.
+    pub fn is_host(&self, address: IpAddr) -> bool {
+        self.host_addresses.load().binary_search(&address).is_ok()
     }
 
     /// The route that a packet to `destination` takes now.

@@ -4,7 +4,7 @@ use super::hook::{Hook, Packet};
 use super::process::{Context, Lookup};
 use super::tracked::Tracked;
 use super::verdict::Way;
-use super::{DropReason, Frame};
+use super::{DropReason, Frame, NextHops};
 use crate::conntrack::l4proto::{self, Packet as Whole, Step, tcp, udp};
 use crate::conntrack::{Direction, Found, State};
 use crate::packet::{Headers, Payload};
@@ -103,16 +103,17 @@ pub(super) fn dnat<'a, const HOOKED: bool>(
     let service = snapshot.services.find(destination.ip(), destination.port(), protocol).ok_or(DropReason::NoService)?;
     let state = l4proto::new(packet).map_err(DropReason::from)?;
     validate(context, frame, packet)?;
-    check_source(snapshot, source.ip())?;
+    check_source(&context.datapath.next_hops, snapshot, source.ip())?;
     let request = Request { client: source.ip(), client_port: source.port() };
     let chosen = service.scheduler.pick(&request, &service.pool.members).ok_or(DropReason::NoBackend)?;
     let opening = opening(service, chosen, destination.port()).ok_or(DropReason::NoBackend)?;
     Ok((opening, state))
 }
 
-/// A frame from outside with one of our own addresses as its source is forged, or has gone in a circle.
-pub(super) fn check_source(snapshot: &Snapshot, source: IpAddr) -> Result<(), DropReason> {
-    if snapshot.own_addresses.contains(&source) { Err(DropReason::OwnSource) } else { Ok(()) }
+/// A frame from outside with one of our own addresses or of this machine's as its source is forged, or has gone in a circle.
+pub(super) fn check_source(next_hops: &NextHops, snapshot: &Snapshot, source: IpAddr) -> Result<(), DropReason> {
+    let own = snapshot.own_addresses.contains(&source) || next_hops.is_host(source);
+    if own { Err(DropReason::OwnSource) } else { Ok(()) }
 }
 
 /// The opening toward the backend at index `chosen` of the service's pool.

@@ -1,6 +1,6 @@
 //! What would become of a first packet, and why (`weir explain`): the same decisions as on the packet's way, nothing changed.
 
-use super::prerouting::opening;
+use super::prerouting::{check_source, opening};
 use super::{Datapath, DropReason, NextHop, Unreachable};
 use crate::conntrack::{ConnectionView, Direction};
 use crate::schedule::Request;
@@ -49,8 +49,11 @@ impl Datapath {
         let Some(service) = snapshot.services.find(destination.ip(), destination.port(), protocol) else {
             return Preview::Dropped(DropReason::NoService);
         };
-        if snapshot.own_addresses.contains(&source.ip()) || source.ip() == destination.ip() {
+        if source.ip() == destination.ip() {
             return Preview::Dropped(DropReason::OwnSource);
+        }
+        if let Err(reason) = check_source(&self.next_hops, &snapshot, source.ip()) {
+            return Preview::Dropped(reason);
         }
         let request = Request { client: source.ip(), client_port: source.port() };
         let chosen = service.scheduler.preview(&request, &service.pool.members);

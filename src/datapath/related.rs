@@ -40,7 +40,7 @@ fn process_of<F: Tracked, const HOOKED: bool>(
 ) -> Way<PortId> {
     prerouting::run_handlers(context, frame, headers, i32::MIN..priority::CONNTRACK, || None)?;
     let quoted = check(frame.bytes(), headers)?;
-    check_source(context.snapshot, headers.source(frame.bytes()))?;
+    check_source(&context.datapath.next_hops, context.snapshot, headers.source(frame.bytes()))?;
     let found = find::<F, HOOKED>(context, frame.bytes(), &quoted).ok_or(DropReason::IcmpUnrelated)?;
     let summary = || (found.direction, found.entry.state());
     prerouting::run_handlers(context, frame, headers, priority::CONNTRACK..i32::MAX, || Some(summary()))?;

@@ -1,9 +1,13 @@
 //! Aim: a weir that cannot start says which thing is wrong, ends with the exit code for it, and leaves nothing behind.
 
-use crate::support::{Daemon, Finished, Lab, Layout, run, run_within};
+use crate::support::{Daemon, Finished, Lab, Layout, run, run_within, without_socket_family};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
+use weir::datapath::PortId;
+use weir::io::xsk::{Attached, Binding, Mode, Settings, XskPorts};
 
 const FAILED: i32 = 1;
 const BAD_CONFIG: i32 = 2;
@@ -17,6 +21,8 @@ fn start_ups_that_must_fail() {
         no_privilege(lab);
         zero_copy_where_there_is_none(lab);
         snat_address_of_the_host(lab);
+        kernel_without_af_xdp(lab);
+        queue_in_use(lab);
         bad_config(lab);
         let left = lab.node.run("ip -d link");
         assert!(!left.contains("prog/xdp"), "a program was left attached: {left}");
@@ -80,6 +86,22 @@ fn snat_address_of_the_host(lab: &mut Lab) {
     }
 }
 
+fn kernel_without_af_xdp(lab: &Lab) {
+    let mut command = lab.node.command("env");
+    without_socket_family(&mut command, libc::AF_XDP);
+    expect(attempt_by(command, lab, &[]), FAILED, &["AF_XDP", "CONFIG_XDP_SOCKETS"]);
+}
+
+/// Another program's AF_XDP socket, without an XDP program, on the only queue of an interface.
+fn queue_in_use(lab: &Lab) {
+    let (port, mode, attached) = (PortId(0), Mode::Auto, Attached::Native);
+    let binding = Binding { port, interface: "inside".into(), queue: 0, mtu: 1500, mode, attached };
+    let open = || XskPorts::open(&[binding], &Settings::default(), Arc::default()).expect("the other program's socket");
+    let holder = lab.node.inside(open);
+    expect(attempt(lab, &[]), FAILED, &["inside", "queue 0", "another program or socket holds it"]);
+    drop(holder);
+}
+
 fn bad_config(lab: &mut Lab) {
     lab.config.more = "[timeouts]\ntcp_establish = \"15m\"\n".into();
     expect(attempt(lab, &[]), BAD_CONFIG, &["tcp_establish"]);
@@ -88,6 +110,10 @@ fn bad_config(lab: &mut Lab) {
 
 /// `weir run` with the configuration of the lab, as started by `wrapper`; it must end by itself.
 fn attempt(lab: &Lab, wrapper: &[&str]) -> Finished {
+    attempt_by(lab.node.command(wrapper.first().unwrap_or(&"env")), lab, wrapper)
+}
+
+fn attempt_by(mut command: Command, lab: &Lab, wrapper: &[&str]) -> Finished {
     // The build directory may lie where nobody may look: file and binary are copied to where everybody may.
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("permissions");
@@ -95,7 +121,6 @@ fn attempt(lab: &Lab, wrapper: &[&str]) -> Finished {
     std::fs::write(&file, format!("[admin]\nsocket = \"{}\"\n\n{}", socket.display(), lab.config.to_toml()))
         .expect("a configuration");
     std::fs::copy(env!("CARGO_BIN_EXE_weir"), &binary).expect("a copy of the binary");
-    let mut command = lab.node.command(wrapper.first().unwrap_or(&"env"));
     command.args(wrapper.iter().skip(1)).arg(&binary).args(["run", "--config"]).arg(&file);
     run_within(command, Duration::from_secs(20))
 }

@@ -87,6 +87,19 @@ fn bad_addresses_and_ports() {
 }
 
 #[test]
+fn from_an_address_of_the_machine() {
+    for family in FAMILIES {
+        let mut world = World::default();
+        let forged = tcp(family.client(), family.vip(), SYN);
+        world.datapath.next_hops.set_host_addresses([family.second_backend().ip(), family.client().ip()]);
+        world.drops(FRONT, &forged, DropReason::OwnSource);
+        // The address has gone to another machine.
+        world.datapath.next_hops.set_host_addresses([family.second_backend().ip()]);
+        world.opens(&forged, family.backend());
+    }
+}
+
+#[test]
 fn bad_ip_headers() {
     let (client, vip) = (Family::V4.client(), Family::V4.vip());
     for kind in [131, 137] {

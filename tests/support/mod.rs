@@ -23,7 +23,7 @@ pub use config::{Config, Family};
 pub use daemon::Daemon;
 pub use lab::{Lab, Layout, run};
 pub use load::{Load, Outcome, answers, failures};
-pub use namespace::Namespace;
+pub use namespace::{Namespace, without_socket_family};
 pub use program::{Finished, run_within, wait_until};
 pub use router::{Behind, NARROW, put_behind};
 pub use tag::{Mapping, map_queues, tag_frames};

@@ -129,3 +129,31 @@ fn enter(descriptor: i32) -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// Lets the program of `command` believe that the kernel has no sockets of this family: `socket` fails with EAFNOSUPPORT.
+pub fn without_socket_family(command: &mut Command, family: i32) {
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+    // Offsets into `struct seccomp_data`: the number of the call, the lower half of its first argument (little endian).
+    const CALL: u32 = 0;
+    const FIRST_ARGUMENT: u32 = 16;
+    let step = |code: u32, k: u32, otherwise: u8| libc::sock_filter { code: code as u16, jt: 0, jf: otherwise, k };
+    let filter = [
+        step(LOAD, CALL, 0),
+        step(IF_EQUAL, libc::SYS_socket as u32, 3),
+        step(LOAD, FIRST_ARGUMENT, 0),
+        step(IF_EQUAL, family as u32, 1),
+        step(RETURN, libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32, 0),
+        step(RETURN, libc::SECCOMP_RET_ALLOW, 0),
+    ];
+    // SAFETY: only system calls between fork and exec; `filter` moves into the closure, so the pointer in `program` is good.
+    unsafe {
+        command.pre_exec(move || {
+            let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+            let allowed = libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) == 0;
+            if allowed { Ok(()) } else { Err(io::Error::last_os_error()) }
+        })
+    };
+}

@@ -3,8 +3,9 @@
 use super::problems::{Located, Problems};
 use crate::config::raw::{self, Raw};
 use crate::config::value::{interface_name, one_of, whole};
-use crate::config::{Checksum, Interface, Mode, Place, Problem};
+use crate::config::{Checksum, Interface, MODES, Place, Problem};
 use crate::datapath::MAX_PORTS;
+use crate::io::xsk::Mode;
 use serde_spanned::Spanned;
 
 pub(super) fn check_interfaces(raw: &Raw, problems: &mut Problems) -> Vec<Interface> {
@@ -29,8 +30,7 @@ fn check_interface(raw: &Spanned<raw::Interface>, names: &mut Vec<Located<String
     names.extend(name.clone());
     Interface {
         name: name.map(|name| name.value).unwrap_or_default(),
-        mode: problems
-            .value_or("interface.mode", interface.mode.as_ref(), Mode::default(), |text| one_of("mode", text, Mode::NAMES)),
+        mode: problems.value_or("interface.mode", interface.mode.as_ref(), Mode::default(), |text| one_of("mode", text, MODES)),
         checksum: problems.value_or("interface.checksum", interface.checksum.as_ref(), Checksum::default(), |checksum| {
             one_of("way to checksum", checksum, Checksum::NAMES)
         }),
