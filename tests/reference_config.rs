@@ -204,6 +204,7 @@ fn a_reload_applies_what_it_is_said_to() {
             ("worker", "busy_poll") => "20",
             ("worker", "frame_size") => "4096",
             ("conntrack", "accounting") => "true",
+            ("conntrack", "evict_established") => "true",
             ("admin", "socket") => "\"/run/other.sock\"",
             ("snat", "addresses") => "[\"10.0.0.201\"]",
             ("snat", "ports") => "\"2000-3000\"",

@@ -1,5 +1,6 @@
 //! What a running daemon answers: JSON objects, one a line.
 
+use super::{ConnectionEvent, Top};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +23,17 @@ pub enum Answer {
         /// Connections that match.
         count: u64,
     },
+    /// To [`super::Request::ConnectionTop`].
+    Top(Box<Top>),
+    /// Something happened to a connection.
+    Event(Box<ConnectionEvent>),
+    /// So many events before the next one are missing, because the client was too slow.
+    Lost {
+        /// Events.
+        count: u64,
+    },
+    /// Nothing happened, and the daemon is still there.
+    Idle {},
     /// To [`super::Request::Drops`].
     Drops(Vec<Drop>),
     /// To [`super::Request::Reload`].
@@ -128,6 +140,9 @@ pub struct Worker {
     pub new_connections: u64,
     /// Packets of known connections.
     pub established: u64,
+    /// Connections that gave way to new ones because the table was full.
+    #[serde(default)]
+    pub early_drops: u64,
     /// Drops by reason; reasons that never happened are left out.
     pub drops: BTreeMap<String, u64>,
     /// rx + originated − tx − waiting − Σ drops: 0 at any quiet moment.

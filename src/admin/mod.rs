@@ -10,6 +10,7 @@ mod filter;
 mod request;
 mod server;
 mod socket;
+mod tracking;
 
 pub use answer::{
     Account, Answer, Backend, Connection, Connections, Drop, Explanation, Interface, Neighbour, Pool, Queue, Service, Status,
@@ -18,8 +19,9 @@ pub use answer::{
 pub use client::{Client, ClientError};
 pub use filter::{AddressFilter, ConnectionFilter, NoAddress};
 pub use request::{Flow, Request};
-pub use server::{Desk, Limits, Server};
+pub use server::{Desk, Limits, Output, Server};
 pub use socket::bind;
+pub use tracking::{ConnectionEvent, Share, Top};
 
 /// Where the socket is unless the config or `--socket` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/weir/weir.sock";

@@ -35,6 +35,36 @@ pub enum Request {
         /// A packet of the connection in original direction, client → VIP.
         flow: Flow,
     },
+    /// Ends all that match, without a word to either side. Answered by [`super::Answer::Count`].
+    ConnectionFlush {
+        /// Which ones. It must be given: nobody ends all connections by forgetting a key.
+        filter: ConnectionFilter,
+    },
+    /// Answered by [`super::Answer::Top`].
+    ConnectionTop {
+        /// Which connections are counted.
+        #[serde(default)]
+        filter: ConnectionFilter,
+        /// Of clients, services and backends the largest so many each.
+        #[serde(default = "Request::default_top")]
+        limit: u16,
+        /// Clients of one IPv4 prefix of this length are counted together; 0 to 32.
+        #[serde(default = "Request::default_prefix_v4")]
+        prefix_v4: u8,
+        /// The same for IPv6; 0 to 128.
+        #[serde(default = "Request::default_prefix_v6")]
+        prefix_v6: u8,
+    },
+    /// Answered by one [`super::Answer::Event`] each, [`super::Answer::Lost`] where some are missing, and [`super::Answer::Idle`] at
+    /// first and once a second in which nothing else comes, until the client leaves.
+    ConnectionEvents {
+        /// Of which connections.
+        #[serde(default)]
+        filter: ConnectionFilter,
+        /// Which kinds, by name; none given: all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kinds: Vec<String>,
+    },
     /// Answered by [`super::Answer::Drops`].
     Drops {},
     /// Answered by [`super::Answer::Reloaded`] or an error.
@@ -44,6 +74,23 @@ pub enum Request {
         /// The packet.
         flow: Flow,
     },
+}
+
+impl Request {
+    /// How many clients, services and backends are named when nobody says how many.
+    pub const fn default_top() -> u16 {
+        10
+    }
+
+    /// Each IPv4 address is a client of its own.
+    pub const fn default_prefix_v4() -> u8 {
+        32
+    }
+
+    /// An IPv6 client has a /64 to itself (RFC 6177, section 2; RFC 7421).
+    pub const fn default_prefix_v6() -> u8 {
+        64
+    }
 }
 
 /// A packet, as far as it decides where it goes.

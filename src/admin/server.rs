@@ -10,11 +10,33 @@ use std::time::{Duration, Instant};
 
 /// Who knows the answers. Asked by several threads at once.
 pub trait Desk: Send + Sync + 'static {
-    /// Calls `say` with every line of the answer; stops when it fails, for then the client is gone.
+    /// Says every line of the answer; stops when that fails, for then the client is gone.
     ///
     /// # Errors
-    /// Those of `say`.
-    fn answer(&self, request: Request, say: &mut dyn FnMut(&Answer) -> io::Result<()>) -> io::Result<()>;
+    /// Those of `output`.
+    fn answer(&self, request: Request, output: &mut Output<'_>) -> io::Result<()>;
+}
+
+/// Where an answer goes.
+#[derive(Debug)]
+pub struct Output<'a>(BufWriter<&'a UnixStream>);
+
+impl Output<'_> {
+    /// One line.
+    ///
+    /// # Errors
+    /// When the client is gone or takes nothing off.
+    pub fn say(&mut self, answer: &Answer) -> io::Result<()> {
+        write_line(&mut self.0, answer)
+    }
+
+    /// What was said goes out now; at the end of an answer that happens by itself.
+    ///
+    /// # Errors
+    /// As [`Output::say`].
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// What a client may use up.
@@ -110,11 +132,11 @@ fn converse(desk: &dyn Desk, stream: &UnixStream, limits: Limits) -> io::Result<
     stream.set_nonblocking(false)?;
     stream.set_write_timeout(Some(limits.patience))?;
     let mut input = Lines { stream, bytes: Vec::new(), limits };
-    let mut output = BufWriter::with_capacity(64 * 1024, stream);
+    let mut output = Output(BufWriter::with_capacity(64 * 1024, stream));
     while let Some(line) = input.next()? {
         match parse(&line) {
-            Ok(request) => desk.answer(request, &mut |answer| write_line(&mut output, answer))?,
-            Err(message) => write_line(&mut output, &refusal(&message))?,
+            Ok(request) => desk.answer(request, &mut output)?,
+            Err(message) => output.say(&refusal(&message))?,
         }
         output.flush()?;
     }

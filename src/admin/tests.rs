@@ -12,15 +12,15 @@ use std::time::Duration;
 struct Counting;
 
 impl Desk for Counting {
-    fn answer(&self, request: Request, say: &mut dyn FnMut(&Answer) -> io::Result<()>) -> io::Result<()> {
+    fn answer(&self, request: Request, output: &mut Output<'_>) -> io::Result<()> {
         match request {
             Request::ConnectionList { limit, .. } => {
                 let count = limit.unwrap_or(0);
-                (0..count).try_for_each(|count| say(&Answer::Count { count }))?;
-                say(&Answer::End { count })
+                (0..count).try_for_each(|count| output.say(&Answer::Count { count }))?;
+                output.say(&Answer::End { count })
             }
-            Request::Drops {} => say(&Answer::Drops(Vec::new())),
-            _ => say(&Answer::Error { message: "not known here".into() }),
+            Request::Drops {} => output.say(&Answer::Drops(Vec::new())),
+            _ => output.say(&Answer::Error { message: "not known here".into() }),
         }
     }
 }
@@ -116,6 +116,9 @@ fn an_unknown_key_beside_the_command_is_refused() {
         ("connection_count", ""),
         ("connection_show", flow),
         ("connection_delete", flow),
+        ("connection_flush", r#""filter":{}"#),
+        ("connection_top", ""),
+        ("connection_events", ""),
         ("explain", flow),
     ] {
         let comma = if keys.is_empty() { "" } else { "," };
@@ -126,6 +129,12 @@ fn an_unknown_key_beside_the_command_is_refused() {
         let error = serde_json::from_str::<Request>(&wrong).unwrap_err().to_string();
         assert!(error.contains("`colour`"), "{command}: {error}");
     }
+}
+
+#[test]
+fn nobody_flushes_everything_by_forgetting_a_key() {
+    let error = serde_json::from_str::<Request>(r#"{"command":"connection_flush"}"#).unwrap_err().to_string();
+    assert!(error.contains("missing field `filter`"), "{error}");
 }
 
 #[test]

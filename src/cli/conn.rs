@@ -1,5 +1,8 @@
 //! `weir conn`: tracked connections.
 
+mod events;
+mod top;
+
 use super::daemon::{Daemon, print_json, unexpected};
 use super::flow::Flow;
 use crate::admin::{AddressFilter, Answer, Connection, ConnectionFilter, Request};
@@ -21,8 +24,12 @@ enum Command {
     Count(Count),
     /// Print the one that a packet belongs to, in either direction
     Show(Show),
-    /// End the one that a packet of the client belongs to; neither side is told
+    /// End the one that a packet of the client belongs to, or all that match; neither side is told
     Delete(Delete),
+    /// Print what happens to connections, one JSON object a line, until interrupted
+    Events(events::Events),
+    /// Print which clients, services and backends fill the table
+    Top(top::Top),
 }
 
 impl Conn {
@@ -36,6 +43,8 @@ impl Conn {
             Command::Count(count) => count.run(out),
             Command::Show(show) => show.run(out),
             Command::Delete(delete) => delete.run(out),
+            Command::Events(events) => events.run(out),
+            Command::Top(top) => top.run(out),
         }
     }
 }
@@ -170,16 +179,35 @@ impl Show {
 #[derive(Debug, clap::Args)]
 struct Delete {
     #[command(flatten)]
-    flow: Flow,
+    flow: Option<Flow>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Every connection
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     daemon: Daemon,
 }
 
 impl Delete {
     fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
-        match self.daemon.ask(&Request::ConnectionDelete { flow: self.flow.to_request()? })? {
+        match self.daemon.ask(&self.to_request()?)? {
             Answer::Count { count } => Ok(writeln!(out, "{count} deleted")?),
             other => unexpected(&other),
+        }
+    }
+
+    /// Ends the process with a usage error when it is not clear what is to go.
+    fn to_request(&self) -> anyhow::Result<Request> {
+        let filter = self.filter.to_request();
+        match (&self.flow, filter != ConnectionFilter::default(), self.all) {
+            (Some(flow), false, false) => Ok(Request::ConnectionDelete { flow: flow.to_request()? }),
+            (None, true, false) | (None, false, true) => Ok(Request::ConnectionFlush { filter }),
+            _ => clap::Error::raw(
+                clap::error::ErrorKind::ArgumentConflict,
+                "which connections? Allowed is one of: SRC:PORT DST:PORT PROTOCOL, filters such as --src, or --all\n",
+            )
+            .exit(),
         }
     }
 }

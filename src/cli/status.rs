@@ -34,7 +34,10 @@ fn print(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
     let uptime = jiff::SignedDuration::from_secs(status.uptime_seconds.cast_signed());
     writeln!(out, "weir {version}, pid {pid}, up {uptime:#}, {config} generation {generation}")?;
     let megabytes = connections.bytes >> 20;
-    writeln!(out, "connections: {} of {} a family, at most {megabytes} MiB\n", connections.count, connections.capacity)?;
+    let early_drops: u64 = status.workers.iter().map(|worker| worker.early_drops).sum();
+    let gave_way = if early_drops > 0 { format!("; {early_drops} gave way because it was full") } else { String::new() };
+    let (count, capacity) = (connections.count, connections.capacity);
+    writeln!(out, "connections: {count} of {capacity} a family, at most {megabytes} MiB{gave_way}\n")?;
     print_services(status, out)?;
     print_backends(status, out)?;
     print_interfaces(status, out)?;

@@ -19,6 +19,7 @@ pub(super) fn check(raw: &Raw) -> Result<Config, Vec<Problem>> {
     let worker = settings::check_worker(&raw.worker, &mut problems);
     let max_connections = settings::check_max_connections(&raw.conntrack, &mut problems);
     let accounting = raw.conntrack.accounting.as_ref().is_some_and(|accounting| *accounting.get_ref());
+    let spared = settings::check_spared(&raw.conntrack);
     let admin_socket = settings::check_socket(&raw.admin, &mut problems);
     let timeouts = settings::check_timeouts(raw, &mut problems);
     let snat = snat::check_snat(raw, &mut problems);
@@ -30,6 +31,7 @@ pub(super) fn check(raw: &Raw) -> Result<Config, Vec<Problem>> {
         worker,
         max_connections,
         accounting,
+        spared,
         admin_socket,
         snat: snat.pool(),
         timeouts,

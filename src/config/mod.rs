@@ -9,7 +9,7 @@ mod value;
 
 pub use report::{ConfigReport, Place, Problem};
 
-use crate::conntrack::Timeouts;
+use crate::conntrack::{Spared, Timeouts};
 use crate::health;
 use crate::io::xsk::Mode;
 use crate::schedule;
@@ -30,6 +30,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Whether packets, bytes and times of each connection are counted.
     pub accounting: bool,
+    /// Who does not give way when the connection table is full.
+    pub spared: Spared,
     /// Where the admin socket is.
     pub admin_socket: PathBuf,
     /// Source addresses and ports toward the backends. At least one address of every family that a service has.

@@ -54,6 +54,7 @@ pub(super) struct Worker {
 pub(super) struct Conntrack {
     pub(super) max_connections: Maybe<i64>,
     pub(super) accounting: Maybe<bool>,
+    pub(super) evict_established: Maybe<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

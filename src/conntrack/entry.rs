@@ -139,6 +139,11 @@ impl State {
         Self(self.0 | bits)
     }
 
+    /// Taken out of the table by the worker that needs its entry: no sweep takes it out again.
+    pub(super) fn evicted(self) -> Self {
+        Self((self.0 | Self::DYING) & !Self::CONFIRMED)
+    }
+
     /// In the table and not being taken out: packets may use it.
     #[inline(always)]
     pub fn is_live(self) -> bool {
@@ -230,6 +235,12 @@ impl<F: Family> Entry<F> {
     #[inline(always)]
     pub fn last_seen(&self) -> Millis {
         Millis(self.last_seen.load(Ordering::Relaxed))
+    }
+
+    /// Milliseconds since the last packet. A worker's clock may be a little ahead of `now`: that is no silence of 49 days.
+    pub(super) fn silence(&self, now: Millis) -> u32 {
+        let silent = now.since(self.last_seen());
+        if silent < u32::MAX / 2 { silent } else { 0 }
     }
 
     /// Who the connection belongs to.

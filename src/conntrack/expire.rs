@@ -1,10 +1,15 @@
 //! Expiry: the control thread walks the entries in steps, ends those that were silent for too long, and frees what nobody sees any more.
+//!
+//! Parts of the table in which nothing can be over yet are passed over ([`super::agenda`]). What leaves is found first and taken out of the
+//! index then, its lines asked for meanwhile.
 
+use super::agenda::Agenda;
 use super::entry::State;
+use super::event::{EventKind, Teller};
 use super::family::Family;
-use super::quiescence::Quiescence;
+use super::quiescence::{Quiescence, Reader};
 use super::table::Table;
-use super::{ConnectionView, Entry, Millis, Timeouts, timeout_of};
+use super::{ConnectionView, Entry, Millis, Timeouts, natural_end, timeout_of};
 use std::collections::VecDeque;
 
 /// What one step of the expiry did.
@@ -12,10 +17,23 @@ use std::collections::VecDeque;
 pub struct Swept {
     /// Entries looked at.
     pub scanned: usize,
-    /// Connections removed.
+    /// Connections removed: silent for too long, or killed before.
     pub expired: usize,
+    /// Of them, those whose life this step has ended.
+    pub ended: u64,
     /// The step reached the end of the table; the next one begins anew.
     pub wrapped: bool,
+}
+
+/// What the control thread sweeps with.
+#[derive(Debug)]
+pub(super) struct Broom<'a> {
+    pub(super) quiescence: &'a Quiescence,
+    /// Workers reuse what they evict as soon as nobody looks at it: whoever sweeps looks, too.
+    pub(super) reader: &'a Reader,
+    pub(super) teller: &'a Teller,
+    pub(super) now: Millis,
+    pub(super) timeouts: &'a Timeouts,
 }
 
 /// Where the walk over one table is, and what waits to be freed.
@@ -23,45 +41,114 @@ pub struct Swept {
 pub(super) struct Sweep {
     next: u32,
     retired: VecDeque<(u64, Vec<u32>)>,
+    /// With which the agenda was made.
+    timeouts: Option<Timeouts>,
+    over: Vec<Over>,
 }
 
+/// An entry whose time seems to be over, and the hashes of its tuples.
+#[derive(Debug)]
+struct Over {
+    number: u32,
+    hashes: [u64; 2],
+}
+
+/// What passing over a part costs, in entries looked at.
+const PASSED_OVER: usize = 8;
+
 impl Sweep {
-    /// Looks at up to `budget` entries. `closed` is called once for every connection that was confirmed and leaves.
+    /// Looks at about `budget` entries. `closed` is called once for every connection that was confirmed and leaves.
     pub(super) fn step<F: Family>(
         &mut self,
         table: &Table<F>,
-        quiescence: &Quiescence,
-        (now, timeouts): (Millis, &Timeouts),
+        broom: &Broom<'_>,
         budget: usize,
         closed: &mut dyn FnMut(&ConnectionView),
     ) -> Swept {
-        self.free(table, quiescence);
+        self.free(table, broom.quiescence);
+        if self.timeouts.as_ref() != Some(broom.timeouts) {
+            table.agenda.urge_all();
+            self.timeouts = Some(*broom.timeouts);
+        }
         let numbers = table.numbers();
-        let first = self.next.max(numbers.start).min(numbers.end);
-        let end = first.saturating_add(u32::try_from(budget).unwrap_or(u32::MAX)).min(numbers.end);
-        let mut removed = Vec::new();
-        let mut expired = 0;
-        for number in first..end {
-            if let Some(state) = end_if_over(table, number, now, timeouts) {
-                table.unlink(number);
-                if !state.has(State::ABANDONED) {
-                    closed(&view(table, number, timeouts));
-                    expired += 1;
-                }
-                // No longer confirmed: the next walk passes over it until it is used again.
-                table.entry(number).set_state(State::default());
-                removed.push(number);
+        let (mut swept, mut removed, mut cost) = (Swept::default(), Vec::new(), 0);
+        self.next = self.next.max(numbers.start).min(numbers.end);
+        while self.next < numbers.end && cost < budget {
+            let part = Agenda::part(self.next, numbers.end);
+            self.next = part.end;
+            if table.agenda.is_due(part.start, broom.now) {
+                swept.scanned += part.len();
+                cost += part.len();
+                let inside = broom.reader.enter();
+                table.agenda.begin(part.start);
+                let next = self.look(table, broom, part.clone());
+                let kept = self.remove(table, broom, &mut removed, &mut swept, closed);
+                table.agenda.settle(part.start, broom.now.after(if kept { 0 } else { next }));
+                drop(inside);
+            } else {
+                cost += PASSED_OVER;
             }
         }
         if !removed.is_empty() {
-            self.retired.push_back((quiescence.retire(), removed));
+            self.retired.push_back((broom.quiescence.retire(), removed));
         }
-        self.next = end;
-        let wrapped = end == numbers.end;
-        if wrapped {
+        swept.wrapped = self.next == numbers.end;
+        if swept.wrapped {
             self.next = 0;
         }
-        Swept { scanned: (end - first) as usize, expired, wrapped }
+        swept
+    }
+
+    /// Collects what seems to be over. In how many milliseconds something else may be.
+    fn look<F: Family>(&mut self, table: &Table<F>, broom: &Broom<'_>, part: std::ops::Range<u32>) -> u32 {
+        let mut next = broom.timeouts.shortest();
+        for number in part {
+            let entry = table.entry(number);
+            let state = entry.state();
+            if !state.has(State::CONFIRMED) {
+                continue;
+            }
+            let left = left(entry, state, broom);
+            if left > 0 && !state.has(State::DYING) {
+                next = next.min(left);
+            } else {
+                self.over.push(Over { number, hashes: table.prefetch_tuples(entry) });
+            }
+        }
+        next
+    }
+
+    /// Takes out of the index what is over. `true`: something that seemed to be over stays.
+    fn remove<F: Family>(
+        &mut self,
+        table: &Table<F>,
+        broom: &Broom<'_>,
+        removed: &mut Vec<u32>,
+        swept: &mut Swept,
+        closed: &mut dyn FnMut(&ConnectionView),
+    ) -> bool {
+        let before = self.over.len() + removed.len();
+        for over in self.over.drain(..) {
+            let Some(state) = end_if_over(table, &over, broom) else { continue };
+            let entry = table.entry(over.number);
+            table.unlink_hashed(over.number, over.hashes);
+            if !state.has(State::ABANDONED) {
+                let view = table.view(over.number, broom.timeouts);
+                closed(&view);
+                swept.expired += 1;
+                // Who killed it has counted and told it.
+                if !state.has(State::DYING) {
+                    swept.ended += 1;
+                    if broom.teller.is_heard() {
+                        broom.teller.tell(EventKind::Destroy(natural_end(state)), broom.now, view);
+                    }
+                }
+            }
+            // No longer confirmed: the next walk passes over it until it is used again.
+            entry.set_state(State::default());
+            removed.push(over.number);
+        }
+        removed.len() < before
     }
 
     /// Frees what was retired before anyone inside entered.
@@ -70,19 +157,15 @@ impl Sweep {
             return;
         }
         let oldest = quiescence.oldest();
-        while let Some((retired, numbers)) = self.retired.pop_front() {
-            if retired >= oldest {
-                self.retired.push_front((retired, numbers));
-                return;
-            }
+        while let Some((_, numbers)) = self.retired.pop_front_if(|(retired, _)| *retired < oldest) {
             table.free(&numbers);
         }
     }
 }
 
 /// The state of an entry that is to leave: because its time is over, or because it was killed. It is dying then.
-fn end_if_over<F: Family>(table: &Table<F>, number: u32, now: Millis, timeouts: &Timeouts) -> Option<State> {
-    let entry = table.entry(number);
+fn end_if_over<F: Family>(table: &Table<F>, over: &Over, broom: &Broom<'_>) -> Option<State> {
+    let entry = table.entry(over.number);
     let mut state = entry.state();
     loop {
         if !state.has(State::CONFIRMED) {
@@ -92,7 +175,7 @@ fn end_if_over<F: Family>(table: &Table<F>, number: u32, now: Millis, timeouts: 
             return Some(state);
         }
         // A worker that was stopped for that long in the middle of confirming goes on with its entry: to give it up, perhaps.
-        if !is_over(entry, state, now, timeouts) || !table.is_placed(number) {
+        if left(entry, state, broom) > 0 || !table.is_placed(over.number, over.hashes[0]) {
             return None;
         }
         match entry.change_state(state, state.with(State::DYING)) {
@@ -102,10 +185,9 @@ fn end_if_over<F: Family>(table: &Table<F>, number: u32, now: Millis, timeouts: 
     }
 }
 
-fn is_over<F: Family>(entry: &Entry<F>, state: State, now: Millis, timeouts: &Timeouts) -> bool {
-    let silent = now.since(entry.last_seen());
-    // A worker's clock may be a little ahead of the one this walk began with: that is not a silence of 49 days.
-    silent >= timeout_of(state, timeouts) && silent < u32::MAX / 2
+/// Milliseconds until the connection is over if nothing more comes.
+fn left<F: Family>(entry: &Entry<F>, state: State, broom: &Broom<'_>) -> u32 {
+    timeout_of(state, broom.timeouts).saturating_sub(entry.silence(broom.now))
 }
 
 /// A copy for lists. The caller made sure that the entry is not used for something else meanwhile.

@@ -4,6 +4,7 @@
 
 use super::entry::Entry;
 use super::family::Family;
+use super::limbo::Limbo;
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -29,6 +30,8 @@ pub struct Hoard {
     chain: u32,
     /// Never used entries.
     fresh: std::ops::Range<u32>,
+    /// Evicted from a full table; used when there is nothing else.
+    pub(super) limbo: Limbo,
 }
 
 impl FreeList {
@@ -43,11 +46,20 @@ impl FreeList {
         self.fresh.load(Ordering::Relaxed).min(self.end)
     }
 
+    /// Whether an entry is free for `hoard`'s owner, other than those it evicted.
+    #[inline]
+    pub(super) fn has_free<F: Family>(&self, entries: &[Entry<F>], hoard: &mut Hoard) -> bool {
+        if hoard.chain == 0 && hoard.fresh.is_empty() {
+            self.refill(entries, hoard);
+        }
+        hoard.chain != 0 || !hoard.fresh.is_empty()
+    }
+
     /// Takes an entry for `hoard`'s owner; `None`: all are in use.
     #[inline]
     pub(super) fn take<F: Family>(&self, entries: &[Entry<F>], hoard: &mut Hoard) -> Option<u32> {
-        if hoard.chain == 0 && hoard.fresh.is_empty() {
-            self.refill(entries, hoard);
+        if !self.has_free(entries, hoard) {
+            return hoard.limbo.pop();
         }
         if hoard.chain != 0 {
             let number = hoard.chain;

@@ -161,6 +161,15 @@ impl Index {
         None
     }
 
+    /// What is committed in original direction in the buckets at these distances from the home of `hash`, whatever its own hash is.
+    pub(super) fn originals_near(&self, hash: u64, distances: std::ops::Range<usize>) -> impl Iterator<Item = u32> {
+        let home = self.home(hash);
+        let slots = distances.flat_map(move |distance| &self.bucket(home, distance).slots);
+        // Acquire: as in `guess`.
+        let handles = slots.filter_map(|slot| committed(slot.load(Ordering::Acquire)));
+        handles.filter(|handle| !handle.is_reply()).map(Handle::number)
+    }
+
     /// Puts `handle` under `hash`, unless another one for which `is_same` says yes is there. See the head of the file.
     pub(super) fn insert(&self, hash: u64, handle: Handle, is_same: impl Fn(Handle) -> bool) -> Inserted {
         let home = self.home(hash);

@@ -7,13 +7,17 @@
 pub mod l4proto;
 
 mod account;
+mod agenda;
+mod early_drop;
 mod entry;
+mod event;
 mod expire;
 mod family;
 mod floor;
 mod free_list;
 mod hash;
 mod index;
+mod limbo;
 pub(crate) mod prefetch;
 mod quiescence;
 mod region;
@@ -23,7 +27,9 @@ mod tuple;
 mod view;
 
 pub use account::{Account, AccountView, Handshake};
+pub use early_drop::Spared;
 pub use entry::{Direction, Entry, Owner, State};
+pub use event::{DestroyReason, Event, EventKind, Heard, Listener, Teller};
 pub use expire::Swept;
 pub use family::{Family, V4, V6};
 pub use floor::Floor;
@@ -36,7 +42,8 @@ pub use tuple::Tuple;
 pub use view::{ConnectionView, TupleView};
 
 use crossbeam_utils::CachePadded;
-use expire::Sweep;
+use event::Hub;
+use expire::{Broom, Sweep};
 use quiescence::{Quiescence, Reader};
 use std::io;
 use std::net::SocketAddr;
@@ -52,14 +59,19 @@ pub struct Conntrack {
     v6: Table<V6>,
     capacity: usize,
     quiescence: Arc<Quiescence>,
+    events: Arc<Hub>,
+    /// Of all threads without one of their own.
+    teller: Teller,
     opened: CachePadded<AtomicU64>,
     closed: CachePadded<AtomicU64>,
     /// The control thread's; locked by nobody else, so never waited for.
     sweeps: Mutex<Sweeps>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sweeps {
+    reader: Reader,
+    teller: Teller,
     v4: Sweep,
     v6: Sweep,
     in_v6: bool,
@@ -89,7 +101,22 @@ impl Walker {
     /// Begins a burst.
     #[inline]
     pub fn enter(&mut self) -> Visit<'_> {
+        if self.hoard_v4.limbo.is_waiting() || self.hoard_v6.limbo.is_waiting() {
+            self.settle_evicted();
+        }
         Visit { _inside: self.reader.enter(), hoard_v4: &mut self.hoard_v4, hoard_v6: &mut self.hoard_v6 }
+    }
+}
+
+impl Walker {
+    /// Between two bursts of a full table: what was evicted may be used again if nobody looks at it any more.
+    #[cold]
+    #[inline(never)]
+    fn settle_evicted(&mut self) {
+        let quiescence = self.reader.quiescence();
+        let (now, oldest) = (quiescence.retire(), quiescence.oldest());
+        self.hoard_v4.limbo.settle(now, oldest);
+        self.hoard_v6.limbo.settle(now, oldest);
     }
 }
 
@@ -121,14 +148,20 @@ impl Conntrack {
 
     /// As [`Conntrack::new`], with a given hash key: replays come out the same each time.
     pub fn with_key(max_connections: usize, key: HashKey) -> io::Result<Self> {
+        let (quiescence, events) = (Quiescence::new(), Hub::new());
+        // The first of many places: it is free.
+        let reader = quiescence.reader().ok_or(io::ErrorKind::QuotaExceeded)?;
+        let sweeps = Sweeps { reader, teller: events.teller(), v4: Sweep::default(), v6: Sweep::default(), in_v6: false };
         Ok(Self {
             v4: Table::new(max_connections, key)?,
             v6: Table::new(max_connections, key)?,
             capacity: max_connections,
-            quiescence: Quiescence::new(),
+            quiescence,
+            teller: events.teller(),
+            events,
             opened: CachePadded::default(),
             closed: CachePadded::default(),
-            sweeps: Mutex::default(),
+            sweeps: Mutex::new(sweeps),
         })
     }
 
@@ -163,7 +196,25 @@ impl Conntrack {
         }
     }
 
-    /// The means to walk the tables, for one thread; `None` when 128 threads already have them.
+    /// A worker tells how many connections it has ended, once a burst.
+    #[inline]
+    pub fn ended(&self, connections: u64) {
+        if connections > 0 {
+            self.closed.fetch_add(connections, Relaxed);
+        }
+    }
+
+    /// Where a worker tells what happens to connections.
+    pub fn teller(&self) -> Teller {
+        self.events.teller()
+    }
+
+    /// From now on everything that happens to connections can be heard; `None`: eight listen already.
+    pub fn listen(&self) -> Option<Listener> {
+        self.events.listen()
+    }
+
+    /// The means to walk the tables, for one thread; `None` when 127 threads already have them.
     pub fn walker(&self) -> Option<Walker> {
         Some(Walker { reader: self.quiescence.reader()?, hoard_v4: Hoard::default(), hoard_v6: Hoard::default() })
     }
@@ -171,23 +222,8 @@ impl Conntrack {
     /// Calls `each` with a copy of every live connection, while workers go on. A connection that lives from the beginning of the
     /// call to its end is seen exactly once.
     pub fn for_each(&self, timeouts: &Timeouts, each: &mut dyn FnMut(&ConnectionView)) {
-        self.for_each_of(&self.v4, timeouts, each);
-        self.for_each_of(&self.v6, timeouts, each);
-    }
-
-    fn for_each_of<F: Family>(&self, table: &Table<F>, timeouts: &Timeouts, each: &mut dyn FnMut(&ConnectionView)) {
-        /// Entries looked at in one visit: short, so that a slow receiver of the list holds up no freeing.
-        const STEP: usize = 1024;
-        let Some(reader) = self.quiescence.reader() else { return };
-        let mut views = Vec::new();
-        for first in table.numbers().step_by(STEP) {
-            let inside = reader.enter();
-            let end = first.saturating_add(STEP as u32).min(table.numbers().end);
-            let live = (first..end).filter(|number| table.entry(*number).state().is_live());
-            views.extend(live.map(|number| expire::view(table, number, timeouts)));
-            drop(inside);
-            views.drain(..).for_each(|view| each(&view));
-        }
+        walk(&self.v4, &self.quiescence, &mut |number| self.v4.view(number, timeouts), each);
+        walk(&self.v6, &self.quiescence, &mut |number| self.v6.view(number, timeouts), each);
     }
 
     /// The live connection that a packet of `protocol` from `source` to `destination` belongs to, and its direction.
@@ -205,26 +241,63 @@ impl Conntrack {
     }
 
     /// Ends the connection that has this original tuple. `false`: there is none.
-    pub fn delete(&self, protocol: u8, source: SocketAddr, destination: SocketAddr) -> bool {
+    pub fn delete(&self, (protocol, source, destination): Flow, now: Millis, timeouts: &Timeouts) -> bool {
         let Some(reader) = self.quiescence.reader() else { return false };
         let _inside = reader.enter();
-        delete_in(&self.v4, protocol, source, destination) || delete_in(&self.v6, protocol, source, destination)
+        self.delete_in(&self.v4, (protocol, source, destination), now, timeouts)
+            || self.delete_in(&self.v6, (protocol, source, destination), now, timeouts)
+    }
+
+    fn delete_in<F: Family>(&self, table: &Table<F>, flow: Flow, now: Millis, timeouts: &Timeouts) -> bool {
+        let (protocol, source, destination) = flow;
+        let Some(tuple) = Tuple::new(protocol, source, destination) else { return false };
+        let found = table.look_up(table.hash(&tuple), &tuple).filter(|found| found.direction == Direction::Original);
+        found.is_some_and(|found| self.end(table, found.number(), (DestroyReason::Deleted, now, timeouts)))
+    }
+
+    /// Ends every connection for which `doomed` says yes, while workers go on. How many there were.
+    pub fn end_where(
+        &self,
+        reason: DestroyReason,
+        now: Millis,
+        timeouts: &Timeouts,
+        doomed: &mut dyn FnMut(&ConnectionView) -> bool,
+    ) -> u64 {
+        let why = (reason, now, timeouts);
+        let mut ended = 0;
+        let mut count = |was_one: &bool| ended += u64::from(*was_one);
+        let mut end_v4 = |number| doomed(&self.v4.view(number, timeouts)) && self.end(&self.v4, number, why);
+        walk(&self.v4, &self.quiescence, &mut end_v4, &mut count);
+        let mut end_v6 = |number| doomed(&self.v6.view(number, timeouts)) && self.end(&self.v6, number, why);
+        walk(&self.v6, &self.quiescence, &mut end_v6, &mut count);
+        ended
+    }
+
+    /// `false`: someone else did.
+    fn end<F: Family>(&self, table: &Table<F>, number: u32, why: (DestroyReason, Millis, &Timeouts)) -> bool {
+        let (reason, now, timeouts) = why;
+        let ended = table.kill_number(number);
+        if ended {
+            self.ended(1);
+            if self.teller.is_heard() {
+                self.teller.tell(EventKind::Destroy(reason), now, table.view(number, timeouts));
+            }
+        }
+        ended
     }
 
     /// One step of expiry, the control thread's alone: looks at up to `budget` entries, removes those whose time is over,
     /// frees what no worker can see any more, and calls `closed` once for every connection that left.
     pub fn sweep(&self, now: Millis, timeouts: &Timeouts, budget: usize, closed: &mut dyn FnMut(&ConnectionView)) -> Swept {
         let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
-        let clock = (now, timeouts);
-        let mut swept = if sweeps.in_v6 {
-            sweeps.v6.step(&self.v6, &self.quiescence, clock, budget, closed)
-        } else {
-            sweeps.v4.step(&self.v4, &self.quiescence, clock, budget, closed)
-        };
-        self.closed.fetch_add(swept.expired as u64, Relaxed);
+        let Sweeps { reader, teller, v4, v6, in_v6 } = &mut *sweeps;
+        let broom = Broom { quiescence: &self.quiescence, reader, teller, now, timeouts };
+        let mut swept =
+            if *in_v6 { v6.step(&self.v6, &broom, budget, closed) } else { v4.step(&self.v4, &broom, budget, closed) };
+        self.ended(swept.ended);
         if swept.wrapped {
-            sweeps.in_v6 = !sweeps.in_v6;
-            swept.wrapped = !sweeps.in_v6;
+            *in_v6 = !*in_v6;
+            swept.wrapped = !*in_v6;
         }
         swept
     }
@@ -239,13 +312,35 @@ fn find_in<F: Family>(
 ) -> Option<(ConnectionView, Direction)> {
     let tuple = Tuple::new(protocol, source, destination)?;
     let found = table.look_up(table.hash(&tuple), &tuple)?;
-    Some((expire::view(table, Table::number(&found), timeouts), found.direction))
+    Some((table.view(found.number(), timeouts), found.direction))
 }
 
-fn delete_in<F: Family>(table: &Table<F>, protocol: u8, source: SocketAddr, destination: SocketAddr) -> bool {
-    let Some(tuple) = Tuple::new(protocol, source, destination) else { return false };
-    let found = table.look_up(table.hash(&tuple), &tuple);
-    found.is_some_and(|found| found.direction == Direction::Original && table.kill(found.entry))
+/// Shows every live entry to `look`, while workers go on, and what it makes of them to `each`.
+fn walk<F: Family, T>(table: &Table<F>, quiescence: &Arc<Quiescence>, look: &mut dyn FnMut(u32) -> T, each: &mut dyn FnMut(&T)) {
+    /// Entries looked at in one visit: short, so that a slow receiver of the list holds up no freeing.
+    const STEP: usize = 512;
+    let Some(reader) = quiescence.reader() else { return };
+    let mut seen = Vec::with_capacity(STEP);
+    for first in table.numbers().step_by(STEP) {
+        let inside = reader.enter();
+        let end = first.saturating_add(STEP as u32).min(table.numbers().end);
+        let live = (first..end).filter(|number| table.entry(*number).state().is_live());
+        seen.extend(live.map(&mut *look));
+        drop(inside);
+        seen.drain(..).for_each(|seen| each(&seen));
+    }
+}
+
+/// Protocol, source and destination of a packet.
+pub type Flow = (u8, SocketAddr, SocketAddr);
+
+/// Why a connection in this state leaves when nobody made it leave.
+pub fn natural_end(state: State) -> DestroyReason {
+    match state.tcp() {
+        TcpState::TimeWait if state.protocol() == TCP => DestroyReason::Closed,
+        TcpState::Close if state.protocol() == TCP => DestroyReason::Reset,
+        _ => DestroyReason::Timeout,
+    }
 }
 
 /// Milliseconds of silence that a connection in this state may last.

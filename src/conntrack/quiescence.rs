@@ -2,12 +2,12 @@
 //!
 //! Whoever walks the table says so by entering, and leaves at a point where it holds nothing (a worker: the end of a burst). What
 //! the control thread takes out of the table is marked with the present time of a counter and freed once everyone inside has entered
-//! after that. The control thread alone frees, so no worker ever pays for it: that is why this is not crossbeam-epoch, where whoever
-//! pins may be made to run what others deferred.
+//! after that. The control thread frees, so no worker pays for it unless it evicted a connection from a full table and needs the entry
+//! itself: that is why this is not crossbeam-epoch, where whoever pins may be made to run what others deferred.
 
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Threads that may walk tables at the same time.
 const READERS: usize = 128;
@@ -18,6 +18,8 @@ const OUTSIDE: u64 = u64::MAX;
 pub(super) struct Quiescence {
     epoch: CachePadded<AtomicU64>,
     places: Box<[CachePadded<Place>]>,
+    /// Places from this one on were never taken.
+    high_water: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -40,13 +42,16 @@ pub(super) struct Inside<'a>(&'a AtomicU64);
 impl Quiescence {
     pub(super) fn new() -> Arc<Self> {
         let place = || CachePadded::new(Place { taken: AtomicBool::new(false), entered: AtomicU64::new(OUTSIDE) });
-        Arc::new(Self { epoch: CachePadded::new(AtomicU64::new(0)), places: (0..READERS).map(|_| place()).collect() })
+        let places = (0..READERS).map(|_| place()).collect();
+        Arc::new(Self { epoch: CachePadded::new(AtomicU64::new(0)), places, high_water: AtomicUsize::new(0) })
     }
 
     /// A place for one thread; `None` when all are taken.
     pub(super) fn reader(self: &Arc<Self>) -> Option<Reader> {
         // AcqRel: pairs with the Release of `Reader::drop`, so that the former owner has left.
         let place = self.places.iter().position(|place| !place.taken.swap(true, Ordering::AcqRel))?;
+        // Relaxed: before the fence in `enter`, as the time of entering is.
+        self.high_water.fetch_max(place + 1, Ordering::Relaxed);
         Some(Reader { quiescence: Arc::clone(self), place })
     }
 
@@ -60,13 +65,20 @@ impl Quiescence {
     /// The earliest time at which someone who is still inside entered.
     pub(super) fn oldest(&self) -> u64 {
         fence(Ordering::SeqCst);
+        // Relaxed: who took a place after the fence above enters after it, and finds nothing that was retired before.
+        let places = &self.places[..self.high_water.load(Ordering::Relaxed)];
         // Acquire: pairs with the Release on leaving; what the reader did inside happens before the freeing.
-        let inside = self.places.iter().map(|place| place.entered.load(Ordering::Acquire)).min().unwrap_or(OUTSIDE);
+        let inside = places.iter().map(|place| place.entered.load(Ordering::Acquire)).min().unwrap_or(OUTSIDE);
         inside.min(self.epoch.load(Ordering::SeqCst))
     }
 }
 
 impl Reader {
+    /// The clock that it goes by.
+    pub(super) fn quiescence(&self) -> &Quiescence {
+        &self.quiescence
+    }
+
     /// Enters. One thread is inside at most once at a time.
     #[inline]
     pub(super) fn enter(&self) -> Inside<'_> {

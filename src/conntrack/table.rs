@@ -1,6 +1,7 @@
 //! The table of one family: entries, the index over their tuples, and the free list.
 
 use super::account::{Account, AccountView};
+use super::agenda::Agenda;
 use super::entry::{Direction, Entry, Owner, State};
 use super::family::Family;
 use super::free_list::{BATCH, FreeList, Hoard};
@@ -8,7 +9,7 @@ use super::hash::HashKey;
 use super::index::{Handle, Index, Inserted, MAX_NUMBER};
 use super::prefetch::prefetch;
 use super::region::Region;
-use super::{Now, Tuple};
+use super::{ConnectionView, Now, Timeouts, Tuple, expire};
 use std::io;
 
 /// Connections of one address family.
@@ -18,6 +19,8 @@ pub struct Table<F: Family> {
     accounts: Option<Region<Account>>,
     index: Index,
     free: FreeList,
+    /// When the control thread looks at which part of the entries.
+    pub(super) agenda: Agenda,
     key: HashKey,
 }
 
@@ -51,6 +54,13 @@ pub struct Found<'a, F: Family> {
     /// The packet's direction.
     pub direction: Direction,
     number: u32,
+}
+
+impl<F: Family> Found<'_, F> {
+    /// The number of the connection's entry.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
 }
 
 /// An entry that one worker fills in; nobody else knows it.
@@ -95,6 +105,7 @@ impl<F: Family> Table<F> {
             accounts: None,
             index: Index::new(2 * connections)?,
             free: FreeList::new(connections as u32 + 1),
+            agenda: Agenda::new(connections as u32 + 1),
             key,
         })
     }
@@ -106,6 +117,11 @@ impl<F: Family> Table<F> {
     pub(super) fn keep_accounts(&mut self) -> io::Result<()> {
         self.accounts = Some(Region::new(self.entries.items().len())?);
         Ok(())
+    }
+
+    /// Connections that there is room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.entries.items().len() - 1
     }
 
     /// Bytes of the index, of the entries and of the accounts when every page of them is in use.
@@ -175,7 +191,13 @@ impl<F: Family> Table<F> {
         Some(self.found(handle))
     }
 
-    /// Begins a connection; `None`: the table is full.
+    /// Whether there is room for a connection without one giving way ([`Table::early_drop`]).
+    #[inline]
+    pub fn has_room(&self, hoard: &mut Hoard) -> bool {
+        self.free.has_free(self.entries.items(), hoard)
+    }
+
+    /// Begins a connection; `None`: the table is full, and nothing that gave way can be used yet.
     pub fn open(
         &self,
         hoard: &mut Hoard,
@@ -222,7 +244,7 @@ impl<F: Family> Table<F> {
             match self.index.insert(connection.original_hash, handle, |other| self.has(other, &original)) {
                 Inserted::Placed => return Confirmed::Placed(self.found(handle)),
                 Inserted::Exists(winner) if self.entry(winner.number()).state().is_live() => {
-                    self.abandon(entry);
+                    self.abandon(entry, connection.number);
                     return Confirmed::Clash;
                 }
                 // On its way out: taken from the index here and now, its sweep will not find it there any more.
@@ -230,7 +252,7 @@ impl<F: Family> Table<F> {
                     self.index.remove(connection.original_hash, leaving);
                 }
                 Inserted::Full => {
-                    self.abandon(entry);
+                    self.abandon(entry, connection.number);
                     return Confirmed::Full;
                 }
             }
@@ -244,22 +266,27 @@ impl<F: Family> Table<F> {
     }
 
     /// Leaves an entry that others may have seen through its reply tuple; the next sweep frees it.
-    fn abandon(&self, entry: &Entry<F>) {
+    fn abandon(&self, entry: &Entry<F>, number: u32) {
         entry.set_state(entry.state().with(State::CONFIRMED | State::DYING | State::ABANDONED));
-    }
-
-    /// The number of a connection's entry.
-    pub(super) fn number(found: &Found<'_, F>) -> u32 {
-        found.number
+        self.agenda.urge(number);
     }
 
     /// Ends a connection: no packet finds it any more, the next sweep frees it. `false`: someone else did.
-    pub fn kill(&self, entry: &Entry<F>) -> bool {
+    pub fn kill(&self, found: &Found<'_, F>) -> bool {
+        self.kill_number(found.number)
+    }
+
+    /// As [`Table::kill`].
+    pub(super) fn kill_number(&self, number: u32) -> bool {
+        let entry = self.entry(number);
         let mut seen = entry.state();
         while seen.is_live() {
             match entry.change_state(seen, seen.with(State::DYING)) {
                 // The index slots go with the sweep; lookups skip them because of the state.
-                Ok(()) => return true,
+                Ok(()) => {
+                    self.agenda.urge(number);
+                    return true;
+                }
                 Err(now) => seen = now,
             }
         }
@@ -282,6 +309,16 @@ impl<F: Family> Table<F> {
         self.account_of(number).map(Account::view)
     }
 
+    /// A copy for events. The caller is inside.
+    pub fn copy(&self, found: &Found<'_, F>, timeouts: &Timeouts) -> ConnectionView {
+        self.view(found.number, timeouts)
+    }
+
+    /// A copy for lists. The caller is inside.
+    pub(super) fn view(&self, number: u32, timeouts: &Timeouts) -> ConnectionView {
+        expire::view(self, number, timeouts)
+    }
+
     /// Numbers of entries that may be in use.
     pub(super) fn numbers(&self) -> std::ops::Range<u32> {
         1..self.free.high_water()
@@ -293,17 +330,34 @@ impl<F: Family> Table<F> {
     }
 
     /// Whether a connection is in the index by its original tuple: confirmed to the end, not given up to another one.
-    pub(super) fn is_placed(&self, number: u32) -> bool {
-        let hash = self.hash(&self.entry(number).tuple(Direction::Original));
-        self.index.find(hash, |handle| handle == Handle::new(number, false)).is_some()
+    pub(super) fn is_placed(&self, number: u32, original_hash: u64) -> bool {
+        self.index.find(original_hash, |handle| handle == Handle::new(number, false)).is_some()
+    }
+
+    /// Numbers of connections that stand in these buckets of the index, counted from the home of `hash`.
+    pub(super) fn numbers_near(&self, hash: u64, buckets: std::ops::Range<usize>) -> impl Iterator<Item = u32> {
+        self.index.originals_near(hash, buckets)
+    }
+
+    /// The hashes of both tuples of an entry, original first, their lines of the index asked for.
+    pub(super) fn prefetch_tuples(&self, entry: &Entry<F>) -> [u64; 2] {
+        [Direction::Original, Direction::Reply].map(|direction| {
+            let hash = self.hash(&entry.tuple(direction));
+            self.index.prefetch(hash);
+            hash
+        })
     }
 
     /// Takes both tuples of a dying entry out of the index.
     pub(super) fn unlink(&self, number: u32) {
-        let entry = self.entry(number);
-        for (direction, reply) in [(Direction::Original, false), (Direction::Reply, true)] {
-            self.index.remove(self.hash(&entry.tuple(direction)), Handle::new(number, reply));
-        }
+        let hashes = self.prefetch_tuples(self.entry(number));
+        self.unlink_hashed(number, hashes);
+    }
+
+    /// As [`Table::unlink`], with the hashes of its tuples.
+    pub(super) fn unlink_hashed(&self, number: u32, [original, reply]: [u64; 2]) {
+        self.index.remove(original, Handle::new(number, false));
+        self.index.remove(reply, Handle::new(number, true));
     }
 
     /// Frees entries that nobody can see any more.

@@ -65,6 +65,11 @@ macro_rules! timeouts {
             /// Default and reason of every key, for the reference.
             pub const REFERENCE: &'static [(&'static str, u32, &'static str)] = &[$((stringify!($field), $default, $why),)*];
 
+            /// The shortest of them.
+            pub fn shortest(&self) -> u32 {
+                [$(self.$field,)*].into_iter().fold(MAX_TIMEOUT, u32::min)
+            }
+
             /// The field of a key.
             pub fn get_mut(&mut self, key: &str) -> Option<&mut u32> {
                 match key { $(stringify!($field) => Some(&mut self.$field),)* _ => None }

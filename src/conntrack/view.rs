@@ -38,3 +38,21 @@ pub struct ConnectionView {
     /// Milliseconds of silence after which it is removed in its present state.
     pub timeout: u32,
 }
+
+/// A UDP connection of which nothing but its tuple is known, for tests.
+#[cfg(test)]
+pub(super) fn blank(tuple: TupleView) -> ConnectionView {
+    ConnectionView {
+        protocol: 17,
+        original: tuple,
+        reply: tuple,
+        tcp_state: None,
+        seen_reply: false,
+        assured: false,
+        service: 0,
+        backend: 0,
+        account: None,
+        last_seen: Millis(0),
+        timeout: 0,
+    }
+}

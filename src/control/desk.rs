@@ -3,8 +3,9 @@
 //! Walks of the connection table are done on the client's own thread, since the table is shared and a walk of millions takes long;
 //! everything else is asked of the control thread, which alone knows the rest.
 
-use crate::admin::{self, Answer, Connection, ConnectionFilter, Desk, Flow, Request};
-use crate::conntrack::{AccountView, ConnectionView, Millis};
+use super::{audience, top};
+use crate::admin::{self, Answer, Connection, ConnectionFilter, Desk, Flow, Output, Request};
+use crate::conntrack::{AccountView, ConnectionView, DestroyReason, Millis};
 use crate::datapath::Datapath;
 use crate::service::{Protocol, Snapshot};
 use crate::worker::Monotonic;
@@ -48,23 +49,18 @@ impl FrontDesk {
         answer.unwrap_or_else(|| Answer::Error { message: "the daemon is stopping or busy; try again".into() })
     }
 
-    fn list(
-        &self,
-        filter: &ConnectionFilter,
-        limit: Option<u64>,
-        say: &mut dyn FnMut(&Answer) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn list(&self, filter: &ConnectionFilter, limit: Option<u64>, output: &mut Output<'_>) -> io::Result<()> {
         let limit = limit.unwrap_or(u64::MAX);
         let mut count = 0;
         let mut outcome = Ok(());
         self.for_each(filter, &mut |connection| {
             if count < limit && outcome.is_ok() {
-                outcome = say(&Answer::Connection(connection));
+                outcome = output.say(&Answer::Connection(connection));
                 count += 1;
             }
         });
         outcome?;
-        say(&Answer::End { count })
+        output.say(&Answer::End { count })
     }
 
     fn count(&self, filter: &ConnectionFilter) -> u64 {
@@ -80,7 +76,7 @@ impl FrontDesk {
         let snapshot = self.datapath.snapshot.load_full();
         let names = Names::new(&snapshot);
         self.datapath.conntrack.for_each(&snapshot.timeouts, &mut |view| {
-            if filter.matches(view, &protocol_name(view.protocol), names.service(view.service)) {
+            if names.matches(filter, view) {
                 each(describe(view, &names, Monotonic::now().millis()));
             }
         });
@@ -95,22 +91,36 @@ impl FrontDesk {
     }
 
     fn delete(&self, flow: Flow) -> Answer {
-        match self.datapath.conntrack.delete(flow.protocol, flow.source, flow.destination) {
+        let (now, snapshot) = (Monotonic::now().millis(), self.datapath.snapshot.load());
+        let tuple = (flow.protocol, flow.source, flow.destination);
+        match self.datapath.conntrack.delete(tuple, now, &snapshot.timeouts) {
             true => Answer::Count { count: 1 },
             false => none_like(flow),
         }
     }
+
+    fn flush(&self, filter: &ConnectionFilter) -> u64 {
+        let (now, snapshot) = (Monotonic::now().millis(), self.datapath.snapshot.load_full());
+        let names = Names::new(&snapshot);
+        let mut doomed = |view: &ConnectionView| names.matches(filter, view);
+        self.datapath.conntrack.end_where(DestroyReason::Deleted, now, &snapshot.timeouts, &mut doomed)
+    }
 }
 
 impl Desk for FrontDesk {
-    fn answer(&self, request: Request, say: &mut dyn FnMut(&Answer) -> io::Result<()>) -> io::Result<()> {
+    fn answer(&self, request: Request, output: &mut Output<'_>) -> io::Result<()> {
         match request {
-            Request::ConnectionList { filter, limit } => self.list(&filter, limit, say),
-            Request::ConnectionCount { filter } => say(&Answer::Count { count: self.count(&filter) }),
-            Request::ConnectionShow { flow } => say(&self.show(flow)),
-            Request::ConnectionDelete { flow } => say(&self.delete(flow)),
+            Request::ConnectionList { filter, limit } => self.list(&filter, limit, output),
+            Request::ConnectionCount { filter } => output.say(&Answer::Count { count: self.count(&filter) }),
+            Request::ConnectionShow { flow } => output.say(&self.show(flow)),
+            Request::ConnectionDelete { flow } => output.say(&self.delete(flow)),
+            Request::ConnectionFlush { filter } => output.say(&Answer::Count { count: self.flush(&filter) }),
+            Request::ConnectionTop { filter, limit, prefix_v4, prefix_v6 } => {
+                output.say(&top::survey(&self.datapath, &filter, usize::from(limit), (prefix_v4, prefix_v6)))
+            }
+            Request::ConnectionEvents { filter, kinds } => audience::tell(&self.datapath, &filter, &kinds, output),
             Request::Status {} | Request::Drops {} | Request::Reload {} | Request::Explain { .. } => {
-                say(&self.ask_control(request))
+                output.say(&self.ask_control(request))
             }
         }
     }
@@ -122,15 +132,20 @@ fn none_like(flow: Flow) -> Answer {
 }
 
 /// Names of services by their index.
-struct Names<'a>(HashMap<u16, &'a str>);
+pub(super) struct Names<'a>(HashMap<u16, &'a str>);
 
 impl<'a> Names<'a> {
-    fn new(snapshot: &'a Snapshot) -> Self {
+    pub(super) fn new(snapshot: &'a Snapshot) -> Self {
         Self(snapshot.services.iter().map(|service| (service.id.0, service.name.as_str())).collect())
     }
 
-    fn service(&self, id: u16) -> &'a str {
+    pub(super) fn service(&self, id: u16) -> &'a str {
         self.0.get(&id).copied().unwrap_or("-")
+    }
+
+    /// Whether a connection is asked for.
+    pub(super) fn matches(&self, filter: &ConnectionFilter, view: &ConnectionView) -> bool {
+        filter.matches(view, &protocol_name(view.protocol), self.service(view.service))
     }
 }
 
@@ -139,7 +154,7 @@ pub(super) fn protocol_name(number: u8) -> String {
     Protocol::from_number(number).map_or_else(|| number.to_string(), |protocol| protocol.name().to_owned())
 }
 
-fn describe(view: &ConnectionView, names: &Names<'_>, now: Millis) -> admin::Connection {
+pub(super) fn describe(view: &ConnectionView, names: &Names<'_>, now: Millis) -> admin::Connection {
     let silent = now.since(view.last_seen);
     // A worker's clock may be a moment ahead of ours.
     let silent = if silent > u32::MAX / 2 { 0 } else { silent };

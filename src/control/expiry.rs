@@ -14,7 +14,7 @@ const PAUSE: u64 = 4_000_000;
 
 /// Where the pass is.
 #[derive(Debug)]
-pub(super) struct Expiry {
+pub struct Expiry {
     /// When the pass under way began; `None` between two passes.
     pass_began: Option<Monotonic>,
     next: Monotonic,
@@ -22,17 +22,17 @@ pub(super) struct Expiry {
 
 impl Expiry {
     /// The first pass is due now.
-    pub(super) fn new(now: Monotonic) -> Self {
+    pub fn new(now: Monotonic) -> Self {
         Self { pass_began: None, next: now }
     }
 
     /// When there is something to do.
-    pub(super) fn next(&self) -> Monotonic {
+    pub fn next(&self) -> Monotonic {
         self.next
     }
 
     /// Does a slice if it is due. `sweep` is told how many entries to look at.
-    pub(super) fn run(&mut self, clock: impl Fn() -> Monotonic, mut sweep: impl FnMut(usize, Monotonic) -> Swept) {
+    pub fn run(&mut self, clock: impl Fn() -> Monotonic, mut sweep: impl FnMut(usize, Monotonic) -> Swept) {
         let began = clock();
         if began < self.next {
             return;
@@ -68,7 +68,7 @@ mod tests {
                 done += 1;
                 time.set(time.get() + nanos);
                 left.set(left.get() - 1);
-                Swept { scanned: budget, expired: 0, wrapped: left.get() == 0 }
+                Swept { scanned: budget, expired: 0, ended: 0, wrapped: left.get() == 0 }
             },
         );
         done

@@ -1,6 +1,7 @@
 //! The control thread: one mio loop for everything that is not a packet.
 
 mod addresses;
+mod audience;
 mod complaints;
 mod daemon;
 mod desk;
@@ -19,10 +20,12 @@ mod start;
 mod state_file;
 mod status;
 mod targets;
+mod top;
 mod workers;
 
 pub use error::StartError;
 pub use event_loop::run;
+pub use expiry::Expiry;
 pub use registry::{OutOfIds, Registry, set_health};
 pub use state_file::{Placed, StateError, StateFile};
 pub use workers::OpenError;

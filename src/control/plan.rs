@@ -1,6 +1,7 @@
 //! What a reload changes, in sentences.
 
 use crate::config::{Config, Pool, Service};
+use crate::conntrack::Spared;
 use std::net::SocketAddr;
 
 /// The difference between the config in force and a new one, one sentence a step; empty when they mean the same.
@@ -11,6 +12,10 @@ pub(super) fn plan(old: &Config, new: &Config) -> Vec<String> {
     plan_snat(old, new, &mut steps);
     if old.timeouts != new.timeouts {
         steps.push("timeouts: changed, for all connections from now on".into());
+    }
+    if old.spared != new.spared {
+        let whose = if new.spared == Spared::Nobody { "may" } else { "do not" };
+        steps.push(format!("conntrack: established connections {whose} give way when the table is full"));
     }
     if steps.is_empty() && old != new {
         steps.push("the order of services or pools changed".into());
@@ -190,6 +195,8 @@ mod tests {
                 "timeouts: changed, for all connections from now on",
             ]
         );
+        let plan = plan_of(&[("[snat]", "[conntrack]\nevict_established = true\n[snat]")]);
+        assert_eq!(plan, ["conntrack: established connections may give way when the table is full"]);
     }
 
     #[test]

@@ -25,7 +25,10 @@ impl Daemon {
             Request::ConnectionList { .. }
             | Request::ConnectionCount { .. }
             | Request::ConnectionShow { .. }
-            | Request::ConnectionDelete { .. } => {
+            | Request::ConnectionDelete { .. }
+            | Request::ConnectionFlush { .. }
+            | Request::ConnectionTop { .. }
+            | Request::ConnectionEvents { .. } => {
                 Answer::Error { message: "the connection table is looked into on the client's own thread".into() }
             }
         }

@@ -104,6 +104,7 @@ impl Registry {
             snat: config.snat.clone(),
             own_addresses: config.services.iter().map(|service| service.vip).chain(config.snat.addresses()).collect(),
             timeouts: config.timeouts,
+            spared: config.spared,
         })
     }
 

@@ -139,6 +139,7 @@ fn describe_worker(running: &Running) -> admin::Worker {
         waiting: counters.waiting.get(),
         new_connections: counters.new_connections.get(),
         established: counters.established.get(),
+        early_drops: counters.early_drops.get(),
         drops,
         conservation: came.wrapping_sub(went).cast_signed(),
     }

@@ -26,6 +26,8 @@ pub struct Counters {
     pub waiting: Counter,
     /// Connections confirmed.
     pub new_connections: Counter,
+    /// Connections that gave way to new ones because the table was full.
+    pub early_drops: Counter,
     /// Packets of connections that were known.
     pub established: Counter,
     /// ICMP errors about packets of known connections, sent on.

@@ -10,9 +10,10 @@ use super::tracked::Tracked;
 use super::verdict::{Verdict, Way};
 use super::{DropReason, Frame, PortId};
 use crate::conntrack::l4proto::{self, L4Proto, Packet as Whole, gre::Gre};
-use crate::conntrack::{Confirmed, Direction, Found, Owner, State, Visit};
+use crate::conntrack::{Confirmed, DestroyReason, Direction, EventKind, Found, Owner, State, Visit};
 use crate::nat::{Allocation, manip_pkt, recompute_checksum, unique_tuple};
 use crate::packet::Headers;
+use crate::service::BackendId;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Opens a connection, takes a SNAT port for it, and puts it into the table.
@@ -26,6 +27,9 @@ pub(super) fn confirm<'a, F: Tracked, const HOOKED: bool>(
 ) -> Way<Found<'a, F>> {
     let table = F::table(&context.datapath.conntrack);
     let owner = Owner { service: opening.service.id.0, backend: opening.backend.id.0 };
+    if !table.has_room(F::hoard(visit)) {
+        make_room(context, visit, lookup);
+    }
     let connection =
         table.open(F::hoard(visit), &lookup.tuple, lookup.hash, owner, state, context.time()).ok_or(DropReason::TableFull)?;
     l4proto::begin(connection.entry, packet);
@@ -49,6 +53,24 @@ pub(super) fn confirm<'a, F: Tracked, const HOOKED: bool>(
         // Another worker opened it at the same moment: the packet goes the way of that one.
         Confirmed::Clash => Err(Verdict::Repeat),
         Confirmed::Full => Err(DropReason::TableFull.into()),
+    }
+}
+
+/// In a full table another connection gives way. Its entry is this worker's from one of the next bursts on: the newcomer takes one
+/// that was given up before, if there is one.
+#[cold]
+#[inline(never)]
+fn make_room<F: Tracked, const HOOKED: bool>(context: &mut Context<'_, HOOKED>, visit: &mut Visit<'_>, lookup: &Lookup<F>) {
+    let (snapshot, now) = (context.snapshot, context.now);
+    let table = F::table(&context.datapath.conntrack);
+    let Some(evicted) = table.early_drop(F::hoard(visit), lookup.hash, snapshot.spared, now, &snapshot.timeouts) else { return };
+    context.tally.early_drops += 1;
+    context.tally.ended += 1;
+    if let Some(backend) = snapshot.backend(BackendId(evicted.backend)) {
+        backend.member.connection_closed();
+    }
+    if context.teller.is_heard() {
+        context.teller.tell(EventKind::Destroy(DestroyReason::EarlyDrop), now, evicted);
     }
 }
 

@@ -6,7 +6,7 @@ use super::tracked::Tracked;
 use super::verdict::Way;
 use super::{DropReason, Frame, NextHops};
 use crate::conntrack::l4proto::{self, Packet as Whole, Step, tcp, udp};
-use crate::conntrack::{Direction, Found, State};
+use crate::conntrack::{Direction, EventKind, Found, State, natural_end};
 use crate::packet::{Headers, Payload};
 use crate::schedule::Request;
 use crate::service::{Backend, Protocol, Service, Snapshot};
@@ -44,7 +44,7 @@ pub(super) fn run_handlers<const HOOKED: bool>(
 /// The live connection of the packet, its state advanced; `None`: it has none (any more).
 #[inline(always)]
 pub(super) fn conntrack_in<'a, F: Tracked, const HOOKED: bool>(
-    context: &Context<'a, HOOKED>,
+    context: &mut Context<'a, HOOKED>,
     frame: &Frame<'_>,
     headers: &Headers,
     lookup: &Lookup<F>,
@@ -62,7 +62,10 @@ pub(super) fn conntrack_in<'a, F: Tracked, const HOOKED: bool>(
         return Ok(Some(found));
     }
     // The tuple is used again for a new connection.
-    table.kill(found.entry);
+    if table.kill(&found) {
+        context.tally.ended += 1;
+        context.tell(EventKind::Destroy(natural_end(found.entry.state())), &found);
+    }
     Ok(None)
 }
 
@@ -76,7 +79,15 @@ fn advance<F: Tracked, const HOOKED: bool>(
 ) -> Way<bool> {
     let packet = Whole { bytes: frame.bytes(), headers };
     validate(context, frame, packet)?;
-    Ok(l4proto::packet(found.entry, found.direction, packet).map_err(DropReason::from)? == Step::Accept)
+    let before = found.entry.state();
+    let step = l4proto::packet(found.entry, found.direction, packet).map_err(DropReason::from)?;
+    let after = found.entry.state();
+    // Where the other direction changes it at the same moment that may be told twice.
+    if after != before && after.is_live() {
+        let assured = after.has(State::ASSURED) && !before.has(State::ASSURED);
+        context.tell(if assured { EventKind::Assured } else { EventKind::Update }, found);
+    }
+    Ok(step == Step::Accept)
 }
 
 /// A packet that opens or changes a connection must not be a damaged one: nobody behind weir would take back what it did.

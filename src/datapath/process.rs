@@ -17,7 +17,8 @@ use super::{
 };
 use crate::conntrack::l4proto::{self, is_tracked};
 use crate::conntrack::{
-    Conntrack, Direction, Guess, LANES, Micros, Millis, Now, State, Table, Tables, TcpState, Tuple, V4, V6, Visit, Walker, Words,
+    Conntrack, Direction, EventKind, Found, Guess, LANES, Micros, Millis, Now, State, Table, Tables, TcpState, Teller, Tuple, V4,
+    V6, Visit, Walker, Words,
 };
 use crate::nat::Manip;
 use crate::nat::icmp_limit::{self, IcmpLimit};
@@ -46,6 +47,7 @@ pub struct Datapath {
 #[derive(Debug)]
 pub struct Lane {
     walker: Walker,
+    teller: Teller,
     icmp_limit: IcmpLimit,
     scratch: Box<Scratch>,
     /// What this worker counts.
@@ -74,6 +76,8 @@ pub(super) struct Context<'a, const HOOKED: bool> {
     pub epoch: u16,
     pub now: Millis,
     pub micros: Micros,
+    /// Where it is told what happens to connections.
+    pub teller: &'a Teller,
     pub icmp_limit: &'a mut IcmpLimit,
     /// Of the interface that the last packet was too big for.
     pub mtu: u32,
@@ -102,7 +106,8 @@ impl Datapath {
             headers: [Err(Malformed::NotIp); BURST],
         };
         let icmp_limit = IcmpLimit::new(icmp_limit::RATE, icmp_limit::BURST, Millis::default());
-        Some(Lane { walker: self.conntrack.walker()?, icmp_limit, scratch: Box::new(scratch), counters })
+        let (walker, teller) = (self.conntrack.walker()?, self.conntrack.teller());
+        Some(Lane { walker, teller, icmp_limit, scratch: Box::new(scratch), counters })
     }
 
     /// Decides the fate of each frame of a burst and rewrites those that go on.
@@ -127,6 +132,7 @@ impl Datapath {
                 epoch: self.next_hops.epoch(),
                 now: now.millis,
                 micros: now.micros,
+                teller: &lane.teller,
                 icmp_limit: &mut lane.icmp_limit,
                 mtu: 0,
                 tally: Tally::default(),
@@ -146,6 +152,7 @@ impl Datapath {
                 }
             }
             self.conntrack.opened(context.tally.opened);
+            self.conntrack.ended(context.tally.ended);
             context.tally.add_to(&lane.counters);
         }
     }
@@ -357,7 +364,9 @@ fn open<F: Tracked, const HOOKED: bool>(
     let packet = l4proto::Packet { bytes: frame.bytes(), headers };
     let found = postrouting::confirm(context, visit, lookup, &opening, state, packet)?;
     found.entry.set_hop(Direction::Original, context.epoch, id.0);
-    Ok(postrouting::leave(context, frame, headers, lookup, &found, hop))
+    let port = postrouting::leave(context, frame, headers, lookup, &found, hop);
+    context.tell(EventKind::New, &found);
+    Ok(port)
 }
 
 /// Carries a verdict out that ended the packet's way.
@@ -420,6 +429,15 @@ impl<const HOOKED: bool> Context<'_, HOOKED> {
     /// The time of the burst.
     pub(super) fn time(&self) -> Now {
         Now { millis: self.now, micros: self.micros }
+    }
+
+    /// Tells whoever listens what has just happened to a connection; costs one load while nobody does.
+    #[inline(always)]
+    pub(super) fn tell<F: Tracked>(&self, kind: EventKind, found: &Found<'_, F>) {
+        if self.teller.is_heard() {
+            let table = F::table(&self.datapath.conntrack);
+            self.teller.tell(kind, self.now, table.copy(found, &self.snapshot.timeouts));
+        }
     }
 
     /// What is known of an interface.

@@ -7,6 +7,9 @@ use super::Counters;
 pub(super) struct Tally {
     pub established: u64,
     pub opened: u64,
+    /// Connections that this worker ended.
+    pub ended: u64,
+    pub early_drops: u64,
     pub answered: u64,
     pub related: u64,
 }
@@ -18,6 +21,9 @@ impl Tally {
             counters.new_connections.add(self.opened);
             counters.answered.add(self.answered);
             counters.related.add(self.related);
+        }
+        if self.early_drops > 0 {
+            counters.early_drops.add(self.early_drops);
         }
     }
 }

@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub own_addresses: HashSet<IpAddr>,
     /// How long a connection may be silent, by protocol and state.
     pub timeouts: crate::conntrack::Timeouts,
+    /// Who does not give way when the connection table is full.
+    pub spared: crate::conntrack::Spared,
 }
 
 impl Snapshot {

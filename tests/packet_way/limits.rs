@@ -75,13 +75,13 @@ fn a_full_table_refuses_and_recovers() {
     for family in FAMILIES {
         let mut world = World::new(Setup { connections: 40, ..Default::default() });
         let (vip, backend) = (family.vip(), family.backend());
-        let open: Vec<_> = (1..=40).map(|port| world.opens(&tcp(client(family, port), vip, SYN), backend)).collect();
+        let open: Vec<_> = (1..=40).map(|port| world.established(client(family, port), vip, backend)).collect();
         for port in 41..=50 {
             world.drops(FRONT, &tcp(client(family, port), vip, SYN), DropReason::TableFull);
         }
         assert_eq!(world.datapath.conntrack.count(), 40);
         for (port, snat) in (1..=40).zip(&open) {
-            world.comes_back(&tcp(backend, *snat, SYN_ACK), vip, client(family, port));
+            world.comes_back(&tcp(backend, *snat, ACK), vip, client(family, port));
             world.goes_on(&tcp(client(family, port), vip, ACK), *snat, backend);
         }
         // One leaves, one may come. The first sweep ends it, the second frees what nobody sees any more.
@@ -89,7 +89,7 @@ fn a_full_table_refuses_and_recovers() {
         world.pass(world.timeouts().tcp_close);
         assert_eq!(world.sweep().len(), 1);
         assert_eq!(world.sweep().len(), 0);
-        world.opens(&tcp(client(family, 41), vip, SYN), backend);
+        world.established(client(family, 41), vip, backend);
         world.drops(FRONT, &tcp(client(family, 42), vip, SYN), DropReason::TableFull);
     }
 }
@@ -99,7 +99,8 @@ fn one_family_does_not_fill_the_table_of_the_other() {
     let mut world = World::new(Setup { connections: 3, ..Default::default() });
     for family in FAMILIES {
         for port in 1..=3 {
-            world.opens(&udp(client(family, port), family.vip()), family.backend());
+            let snat = world.opens(&udp(client(family, port), family.vip()), family.backend());
+            world.comes_back(&udp(family.backend(), snat), family.vip(), client(family, port));
         }
         world.drops(FRONT, &udp(client(family, 4), family.vip()), DropReason::TableFull);
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use weir::conntrack::{ConnectionView, Conntrack, Direction, HashKey, Millis, Timeouts};
+use weir::conntrack::{ConnectionView, Conntrack, Direction, HashKey, Millis, Spared, Timeouts};
 use weir::datapath::{Counters, Datapath, DropReason, Fate, Hooks, Lane, NextHop, NextHops, PortId, Route, Routes};
 use weir::io::Ports;
 use weir::io::memory::{MemoryPorts, MemorySizes};
@@ -93,6 +93,8 @@ pub(crate) struct Setup {
     pub(crate) recompute: bool,
     /// Room of a frame, in bytes.
     pub(crate) room: usize,
+    /// Who does not give way when the table is full.
+    pub(crate) spared: Spared,
 }
 
 impl Default for Setup {
@@ -105,6 +107,7 @@ impl Default for Setup {
             one_arm: false,
             recompute: false,
             room: 2048,
+            spared: Spared::Established,
         }
     }
 }
@@ -216,6 +219,7 @@ impl World {
             ("waiting", &counters.waiting),
             ("new_connections", &counters.new_connections),
             ("established", &counters.established),
+            ("early_drops", &counters.early_drops),
             ("bursts", &counters.bursts),
         ]
         .map(|(name, counter)| (name.to_owned(), counter.get()))
@@ -407,6 +411,7 @@ fn snapshot(setup: &Setup, backends: &[Arc<Backend>]) -> Snapshot {
             ports: setup.snat_ports.clone(),
         },
         timeouts: Timeouts::default(),
+        spared: setup.spared,
     }
 }
 

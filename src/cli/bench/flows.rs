@@ -26,6 +26,17 @@ pub(super) fn client(flow: usize) -> (u32, u16) {
 
 /// A datapath with room for `flows` connections, counted if `accounting`, to a pool behind one VIP, every next hop resolved.
 pub(super) fn datapath(flows: usize, accounting: bool) -> anyhow::Result<Datapath> {
+    let conntrack = Conntrack::new(flows)?;
+    Ok(Datapath {
+        conntrack: if accounting { conntrack.with_accounts()? } else { conntrack },
+        next_hops: next_hops()?,
+        snapshot: arc_swap::ArcSwap::from_pointee(snapshot(flows)),
+        hooks: Hooks::default(),
+    })
+}
+
+/// The config for so many connections.
+pub(super) fn snapshot(flows: usize) -> Snapshot {
     let backends: Vec<_> = (0..BACKENDS).map(backend).collect();
     let pool = Arc::new(Pool::new("bench", backends.clone()));
     let service = Service {
@@ -39,7 +50,7 @@ pub(super) fn datapath(flows: usize, accounting: bool) -> anyhow::Result<Datapat
     };
     // Two thirds of all ports are taken at most.
     let addresses = (flows / (usize::from(BACKENDS) * 40_000) + 1) as u32;
-    let snapshot = Snapshot {
+    Snapshot {
         generation: 1,
         services: Services::new(vec![Arc::new(service)]),
         backends: backends.into_iter().map(Some).collect(),
@@ -50,14 +61,8 @@ pub(super) fn datapath(flows: usize, accounting: bool) -> anyhow::Result<Datapat
         },
         own_addresses: HashSet::new(),
         timeouts: Default::default(),
-    };
-    let conntrack = Conntrack::new(flows)?;
-    Ok(Datapath {
-        conntrack: if accounting { conntrack.with_accounts()? } else { conntrack },
-        next_hops: next_hops()?,
-        snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
-        hooks: Hooks::default(),
-    })
+        spared: Default::default(),
+    }
 }
 
 fn backend(number: u16) -> Arc<Backend> {

@@ -1,7 +1,10 @@
 //! `weir bench`: what the datapath costs, from memory, beside the floor that memory itself sets, in one run.
 
+mod expiry;
+mod flood;
 mod flows;
 mod measure;
+mod subject;
 mod traffic;
 
 use super::Outcome;
@@ -16,7 +19,10 @@ use std::io::Write;
 /// on one core. In the same run, alternating with it: the floor, which is touching two prefetched random cache lines of equally large
 /// tables. Figures are medians over the rounds.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Bench {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Numbers of connections, such as 10k,1M,10M.
     #[arg(long, value_delimiter = ',', default_value = "10k,1M,10M", value_parser = parse_count)]
     flows: Vec<usize>,
@@ -37,8 +43,24 @@ pub(super) struct Bench {
     json: bool,
 }
 
+/// Measurements of their own.
+#[derive(Debug, clap::Subcommand)]
+enum Part {
+    Flood(flood::Flood),
+    Expiry(expiry::ExpiryBench),
+}
+
 impl Bench {
     pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+        match &self.part {
+            None => self.measure(out)?,
+            Some(Part::Flood(flood)) => flood.run(out)?,
+            Some(Part::Expiry(expiry)) => expiry.run(out)?,
+        }
+        Ok(Outcome::Fine)
+    }
+
+    fn measure(&self, out: &mut dyn Write) -> anyhow::Result<()> {
         let mut all = Vec::new();
         if !self.json {
             writeln!(out, "{}", Figures::HEADING)?;
@@ -65,7 +87,7 @@ impl Bench {
                 json!({ "replies_percent": self.replies, "rounds": self.rounds, "accounting": self.accounting, "results": all })
             )?;
         }
-        Ok(Outcome::Fine)
+        Ok(())
     }
 }
 

@@ -40,7 +40,11 @@ impl Burst {
 
     /// Frame `at` is from the client of connection `flow`.
     pub(super) fn write_original(&mut self, at: usize, flow: usize, flags: u8) {
-        let (address, port) = client(flow);
+        self.write_from_client(at, client(flow), flags);
+    }
+
+    /// Frame `at` is from this client address and port.
+    pub(super) fn write_from_client(&mut self, at: usize, (address, port): (u32, u16), flags: u8) {
         self.write(at, &Segment { source: address, destination: VIP, ports: (port, PORT), flags });
         self.ports[at] = OUTSIDE;
     }
@@ -88,7 +92,7 @@ impl Burst {
 /// Flags of a segment that carries data.
 pub(super) const DATA: u8 = flag::ACK | flag::PSH;
 
-/// How many of these were sent on.
-pub(super) fn forwarded(frames: &[Frame<'_>]) -> usize {
-    frames.iter().filter(|frame| matches!(frame.fate, Fate::Transmit(_))).count()
+/// Whether it was sent on.
+pub(super) fn is_forwarded(fate: Fate) -> bool {
+    matches!(fate, Fate::Transmit(_))
 }

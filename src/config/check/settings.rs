@@ -4,7 +4,7 @@ use super::problems::{Located, Problems};
 use crate::config::raw::{self, Raw};
 use crate::config::value::{Complaint, duration, one_of, quoted, refuse, whole};
 use crate::config::{Idle, Place, Problem, Worker};
-use crate::conntrack::{MAX_TIMEOUT, Timeouts};
+use crate::conntrack::{MAX_TIMEOUT, Spared, Timeouts};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -60,6 +60,11 @@ fn frame_count(frames: i64) -> Result<u32, Complaint> {
 pub(super) fn check_max_connections(raw: &raw::Conntrack, problems: &mut Problems) -> usize {
     let value = raw.max_connections.as_ref();
     problems.value_or("conntrack.max_connections", value, DEFAULT_CONNECTIONS, |number| whole(*number, CONNECTIONS))
+}
+
+pub(super) fn check_spared(raw: &raw::Conntrack) -> Spared {
+    let everybody_gives_way = raw.evict_established.as_ref().is_some_and(|value| *value.get_ref());
+    if everybody_gives_way { Spared::Nobody } else { Spared::Established }
 }
 
 pub(super) fn check_socket(raw: &raw::Admin, problems: &mut Problems) -> PathBuf {

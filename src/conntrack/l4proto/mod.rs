@@ -107,6 +107,11 @@ pub trait L4Proto {
     /// Choice `number` of them, counted from 0; `None` behind the last one.
     fn unique_tuple(wish: &Wish, number: u32) -> Option<u32>;
 
+    /// Whether an assured connection in this state gives way in a full table before established ones: it is closing.
+    fn can_early_drop(_state: State) -> bool {
+        false
+    }
+
     /// Milliseconds of silence that the state may last.
     fn timeouts(state: State, timeouts: &Timeouts) -> u32;
 }
@@ -203,6 +208,11 @@ pub fn choices(protocol: u8, wish: &Wish) -> u32 {
 /// [`L4Proto::unique_tuple`].
 pub fn unique_tuple(protocol: u8, wish: &Wish, number: u32) -> Option<u32> {
     by_number!(protocol, P => P::unique_tuple(wish, number), None)
+}
+
+/// [`L4Proto::can_early_drop`].
+pub fn can_early_drop(state: State) -> bool {
+    by_number!(state.protocol(), P => P::can_early_drop(state), false)
 }
 
 /// [`L4Proto::timeouts`].

@@ -58,6 +58,10 @@ impl L4Proto for Tcp {
         wish.port(number)
     }
 
+    fn can_early_drop(state: State) -> bool {
+        matches!(state.tcp(), FinWait | CloseWait | LastAck | TimeWait | Close)
+    }
+
     fn timeouts(state: State, timeouts: &Timeouts) -> u32 {
         timeout(state.tcp(), timeouts)
     }

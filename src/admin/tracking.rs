@@ -1,0 +1,51 @@
+//! What is answered about the table as a whole: what happens in it, and who fills it.
+
+use super::Connection;
+use serde::{Deserialize, Serialize};
+
+/// Something that happened to a connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionEvent {
+    /// `new`, `update`, `assured` or `destroy`.
+    pub event: String,
+    /// Why, if it was destroyed: `timeout`, `closed`, `reset`, `early_drop`, `deleted`, `backend_removed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When, in milliseconds since 1970-01-01 UTC.
+    pub time_ms: u64,
+    /// The connection as it was then.
+    #[serde(flatten)]
+    pub connection: Connection,
+}
+
+/// Who fills the table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Top {
+    /// Connections that were counted.
+    pub connections: u64,
+    /// Those of them of which packets in one direction only were seen.
+    pub unreplied: u64,
+    /// Room in the table, of each family.
+    pub capacity: u64,
+    /// Clients, or prefixes of them, by connections.
+    pub clients: Vec<Share>,
+    /// Services.
+    pub services: Vec<Share>,
+    /// Backends.
+    pub backends: Vec<Share>,
+}
+
+/// One of those who fill the table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// An address, a prefix, or a name.
+    pub name: String,
+    /// Connections; never more than there are.
+    pub connections: u64,
+    /// Of all that were counted, in percent.
+    pub percent: f64,
+    /// Those of them of which packets in one direction only were seen.
+    pub unreplied: u64,
+    /// Connections that may be missing above: not 0 only for clients, when there are very many.
+    pub may_be_more: u64,
+}

@@ -1,0 +1,309 @@
+//! `weir bench expiry`: what expiry costs the control thread, and what it costs the workers.
+//!
+//! 1. Idle: many established connections of which none ends. How much of its core does the control thread need?
+//! 2. Sustained: a worker opens connections at a given rate, each of which ends after a second, beside packets of established ones. Rounds
+//!    in which the control thread sweeps alternate with rounds in which it does not and the table only fills. How many expire a second, and
+//!    how long do bursts take in either kind of round?
+
+use super::flows::{datapath, snapshot};
+use super::subject::{Random, Subject};
+use super::traffic::{DATA, ReplySide};
+use crate::conntrack::{Conntrack, Timeouts};
+use crate::control::Expiry;
+use crate::datapath::{BURST, Datapath};
+use crate::packet::tcp::flag;
+use crate::service::BackendId;
+use crate::worker::Monotonic;
+use anyhow::Context;
+use clap::Args;
+use hdrhistogram::Histogram;
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+/// What expiry costs the control thread and the workers
+#[derive(Debug, Args)]
+pub(super) struct ExpiryBench {
+    /// Idle connections of the first part.
+    #[arg(long, default_value = "10M", value_parser = super::parse_count)]
+    idle: usize,
+    /// Established connections with traffic in the second part.
+    #[arg(long, default_value = "1M", value_parser = super::parse_count)]
+    established: usize,
+    /// Connections opened, and so expired, a second in the second part.
+    #[arg(long, default_value = "1M", value_parser = super::parse_count)]
+    rate: usize,
+    /// Seconds of each round.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(2..=60))]
+    seconds: u32,
+    /// Rounds with expiry, and as many without.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Figures {
+    pub idle: usize,
+    /// Share of its core that the control thread needs for idle connections, in percent: the first pass over all of them, and the whole time.
+    pub idle_first_pass_percent: f64,
+    pub idle_percent: f64,
+    /// Expired a second, over all rounds with expiry, and the control thread's share of its core.
+    pub expired_per_second: f64,
+    pub expiring_percent: f64,
+    /// Most connections in the table beside the established ones, in seconds of the rate; the timeout is one.
+    pub most_seconds_behind: f64,
+    /// Nanoseconds of a burst of 64 without and with expiry, and the one over the other.
+    pub without: Quantiles,
+    pub with: Quantiles,
+    pub ratio_p99_9: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Quantiles {
+    pub p50: u64,
+    pub p99: u64,
+    pub p99_9: u64,
+    pub max: u64,
+}
+
+/// How long a connection of the second part lasts.
+const SHORT: u32 = 1000;
+/// Slots of a burst that may hold first packets: the others are established traffic.
+const NEW: usize = 16;
+
+impl ExpiryBench {
+    pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let figures = measure(self)?;
+        if self.json {
+            return Ok(writeln!(out, "{}", serde_json::to_string(&figures)?)?);
+        }
+        let Figures { idle, idle_first_pass_percent, idle_percent, expired_per_second, expiring_percent, .. } = figures;
+        writeln!(out, "idle        {idle} connections: {idle_percent:.2} % of the control thread's core")?;
+        writeln!(out, "            {idle_first_pass_percent:.2} % in the second in which all are looked at")?;
+        writeln!(out, "expiring    {expired_per_second:.0} a second: {expiring_percent:.1} % of that core")?;
+        writeln!(
+            out,
+            "            at most {:.2} s of arrivals in the table, {SHORT} ms of them by right",
+            figures.most_seconds_behind
+        )?;
+        for (name, quantiles) in [("without", &figures.without), ("with", &figures.with)] {
+            let Quantiles { p50, p99, p99_9, max } = quantiles;
+            writeln!(out, "bursts      {name:<7} expiry: p50 {p50} ns, p99 {p99} ns, p99.9 {p99_9} ns, max {max} ns")?;
+        }
+        Ok(writeln!(out, "            p99.9 with / without: {:.3}", figures.ratio_p99_9)?)
+    }
+}
+
+fn measure(settings: &ExpiryBench) -> anyhow::Result<Figures> {
+    let (first, all) = idle(settings)?;
+    let Sustained { without, with, expired, wall, cpu, most } = sustained(settings)?;
+    let quantiles = |histogram: &Histogram<u64>| Quantiles {
+        p50: histogram.value_at_quantile(0.5),
+        p99: histogram.value_at_quantile(0.99),
+        p99_9: histogram.value_at_quantile(0.999),
+        max: histogram.max(),
+    };
+    let (without, with) = (quantiles(&without), quantiles(&with));
+    Ok(Figures {
+        idle: settings.idle,
+        idle_first_pass_percent: 100.0 * first,
+        idle_percent: 100.0 * all,
+        expired_per_second: expired as f64 / wall.as_secs_f64(),
+        expiring_percent: 100.0 * cpu.as_secs_f64() / wall.as_secs_f64(),
+        most_seconds_behind: most as f64 / settings.rate as f64,
+        ratio_p99_9: with.p99_9 as f64 / without.p99_9.max(1) as f64,
+        without,
+        with,
+    })
+}
+
+/// The control thread's share of its core with idle connections: in the most expensive second, and over the time in which every connection
+/// is looked at once or twice.
+fn idle(settings: &ExpiryBench) -> anyhow::Result<(f64, f64)> {
+    let mut subject = Subject::new(datapath(settings.idle, false)?)?;
+    subject.now = Monotonic::now().millis();
+    let (sides, _) = subject.open(settings.idle)?;
+    subject.establish(&sides)?;
+    let datapath = subject.datapath();
+    let stop = AtomicBool::new(false);
+    let seconds = 2 * u64::from(datapath.snapshot.load().timeouts.shortest()) / 1000;
+    std::thread::scope(|scope| {
+        let control = scope.spawn(|| control(&datapath, &stop));
+        std::thread::sleep(Duration::from_secs(seconds));
+        stop.store(true, Relaxed);
+        let spent = control.join().ok().context("the control thread panicked")?;
+        let most = spent.by_second.iter().max().copied().unwrap_or_default();
+        Ok((most.as_secs_f64(), spent.cpu.as_secs_f64() / seconds as f64))
+    })
+}
+
+/// What a control thread did.
+#[derive(Default)]
+struct Spent {
+    cpu: Duration,
+    by_second: Vec<Duration>,
+    expired: u64,
+}
+
+/// Sweeps as the daemon's control thread does, until it is told to stop.
+fn control(datapath: &Datapath, stop: &AtomicBool) -> Spent {
+    let mut spent = Spent::default();
+    let began = Monotonic::now();
+    let mut expiry = Expiry::new(began);
+    let (first, mut counted) = (cpu_time(), cpu_time());
+    // Relaxed: the flag is the whole message.
+    while !stop.load(Relaxed) {
+        std::thread::sleep(Duration::from_nanos(expiry.next().nanos_since(Monotonic::now()).min(100_000_000)));
+        expiry.run(Monotonic::now, |budget, now| {
+            let snapshot = datapath.snapshot.load();
+            let swept = datapath.conntrack.sweep(now.millis(), &snapshot.timeouts, budget, &mut |connection| {
+                if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
+                    backend.member.connection_closed();
+                }
+            });
+            spent.expired += swept.ended;
+            swept
+        });
+        let second = (Monotonic::now().nanos_since(began) / 1_000_000_000) as usize;
+        let used = cpu_time();
+        spent.by_second.resize(spent.by_second.len().max(second + 1), Duration::ZERO);
+        spent.by_second[second] += used - counted;
+        counted = used;
+    }
+    spent.cpu = cpu_time() - first;
+    spent
+}
+
+/// Of the calling thread.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+struct Sustained {
+    without: Histogram<u64>,
+    with: Histogram<u64>,
+    expired: u64,
+    wall: Duration,
+    cpu: Duration,
+    most: usize,
+}
+
+fn sustained(settings: &ExpiryBench) -> anyhow::Result<Sustained> {
+    // Room for a round in which nothing expires.
+    let room = settings.established + settings.rate * (settings.seconds as usize + 2);
+    let mut subject = Subject::new(datapath(room, false)?)?;
+    let datapath = subject.datapath();
+    let mut snapshot = snapshot(room);
+    snapshot.timeouts = Timeouts { tcp_syn_sent: SHORT, ..Timeouts::default() };
+    datapath.snapshot.store(std::sync::Arc::new(snapshot));
+    subject.now = Monotonic::now().millis();
+    let (sides, _) = subject.open(settings.established)?;
+    subject.establish(&sides)?;
+    let mut load = Load { subject, sides, random: Random::new(0x9e37_79b9_7f4a_7c15), clients: 0 };
+    let mut result = Sustained {
+        without: Histogram::new(3)?,
+        with: Histogram::new(3)?,
+        expired: 0,
+        wall: Duration::ZERO,
+        cpu: Duration::ZERO,
+        most: 0,
+    };
+    for _ in 0..settings.rounds {
+        drain(&datapath, settings.established);
+        load.round(settings, &mut result.without);
+        drain(&datapath, settings.established);
+        let stop = AtomicBool::new(false);
+        // Steady only once the first ones have ended.
+        let mut warming = Histogram::<u64>::new(3)?;
+        let (spent, most) = std::thread::scope(|scope| {
+            let control = scope.spawn(|| control(&datapath, &stop));
+            load.round(settings, &mut warming);
+            let most = load.round(settings, &mut result.with);
+            stop.store(true, Relaxed);
+            control.join().map(|spent| (spent, most)).ok().context("the control thread panicked")
+        })?;
+        // The first two seconds are not steady: nothing is over in the first, and the pass that finds it begins in the second.
+        let seconds = 2 * u64::from(settings.seconds);
+        result.expired += spent.expired;
+        result.wall += Duration::from_secs(seconds) - Duration::from_millis(u64::from(SHORT));
+        result.cpu += spent.cpu;
+        result.most = result.most.max(most.saturating_sub(settings.established));
+    }
+    Ok(result)
+}
+
+/// Removes everything short-lived.
+fn drain(datapath: &Datapath, established: usize) {
+    let conntrack: &Conntrack = &datapath.conntrack;
+    while conntrack.count() > established {
+        let snapshot = datapath.snapshot.load();
+        conntrack.sweep(Monotonic::now().millis(), &snapshot.timeouts, 1 << 16, &mut |connection| {
+            if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
+                backend.member.connection_closed();
+            }
+        });
+    }
+}
+
+struct Load {
+    subject: Subject,
+    sides: Vec<ReplySide>,
+    random: Random,
+    clients: u32,
+}
+
+impl Load {
+    /// Bursts for as long as a round lasts. Most connections that were in the table.
+    fn round(&mut self, settings: &ExpiryBench, times: &mut Histogram<u64>) -> usize {
+        let began = Monotonic::now();
+        let lasts = u64::from(settings.seconds) * 1_000_000_000;
+        let (mut opened, mut most) = (0u64, 0);
+        loop {
+            let now = Monotonic::now();
+            let elapsed = now.nanos_since(began);
+            if elapsed >= lasts {
+                return most;
+            }
+            self.subject.now = now.millis();
+            let due = (u128::from(elapsed) * settings.rate as u128 / 1_000_000_000) as u64;
+            let new = due.saturating_sub(opened).min(NEW as u64) as usize;
+            opened += new as u64;
+            self.write(new);
+            let (time, _) = self.subject.process(BURST);
+            times.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+            most = most.max(self.subject.datapath().conntrack.count());
+        }
+    }
+
+    fn write(&mut self, new: usize) {
+        for at in 0..BURST {
+            if at < new {
+                self.clients = self.clients.wrapping_add(1);
+                let client = (0x1000_0000 + (self.clients & 0x0fff_ffff), 1024 + (self.clients >> 28) as u16);
+                self.subject.burst.write_from_client(at, client, flag::SYN);
+            } else {
+                let flow = self.random.below(self.sides.len());
+                self.subject.burst.write_original(at, flow, DATA);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_run_expires_what_it_opens() {
+        let settings = ExpiryBench { idle: 20_000, established: 2_000, rate: 20_000, seconds: 2, rounds: 1, json: false };
+        let result = sustained(&settings).unwrap();
+        assert!(result.expired > 20_000, "{}", result.expired);
+        assert!(result.with.len() > 100 && result.without.len() > 100);
+    }
+}

@@ -1,0 +1,213 @@
+//! A full table degrades by rule: who gives way to whom, and that nobody else does.
+
+use super::packet::{ACK, FIN_ACK, Packet, RST, SYN, SYN_ACK, tcp, udp};
+use super::world::{BACK, FAMILIES, FRONT, Family, Setup, World};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use weir::conntrack::{DestroyReason, EventKind, Heard, Spared};
+use weir::datapath::{BURST, DropReason, Fate};
+use weir::service::Protocol;
+
+const CAPACITY: u16 = 1000;
+
+fn client(family: Family, number: u16) -> SocketAddr {
+    SocketAddr::new(family.client().ip(), 1000 + number)
+}
+
+fn world(spared: Spared) -> World {
+    World::new(Setup { connections: usize::from(CAPACITY), spared, ..Default::default() })
+}
+
+/// First packets of these clients, in bursts. Which of them went on.
+fn knock(world: &mut World, family: Family, numbers: impl Iterator<Item = u16>) -> Vec<u16> {
+    let numbers: Vec<u16> = numbers.collect();
+    let mut served = Vec::new();
+    for numbers in numbers.chunks(BURST / 4) {
+        let frame = |number: &u16| world.arriving(FRONT, &tcp(client(family, *number), family.vip(), SYN)).frame();
+        let frames: Vec<_> = numbers.iter().map(frame).collect();
+        for (number, (fate, _)) in numbers.iter().zip(world.burst(FRONT, &frames)) {
+            match fate {
+                Fate::Transmit(_) => served.push(*number),
+                Fate::Drop(DropReason::TableFull) => {}
+                other => panic!("{number}: {other:?}"),
+            }
+        }
+        world.take_sent(BACK);
+    }
+    served
+}
+
+fn is_known(world: &World, family: Family, number: u16) -> bool {
+    world.find(Protocol::Tcp, client(family, number), family.vip()).is_some()
+}
+
+/// Opens a connection and brings it into a state by these packets of the client.
+fn bring(world: &mut World, family: Family, number: u16, flags: &[u8]) -> SocketAddr {
+    let (client, vip, backend) = (client(family, number), family.vip(), family.backend());
+    let snat = world.established(client, vip, backend);
+    for flags in flags {
+        world.goes_on(&tcp(client, vip, *flags), snat, backend);
+    }
+    snat
+}
+
+#[test]
+fn who_is_not_assured_gives_way_to_newcomers_and_nobody_else_does() {
+    for family in FAMILIES {
+        let mut world = world(Spared::Established);
+        let kept: BTreeMap<u16, SocketAddr> = (0..300).map(|number| (number, bring(&mut world, family, number, &[]))).collect();
+        for number in 300..310 {
+            bring(&mut world, family, number, &[FIN_ACK]);
+        }
+        assert_eq!(knock(&mut world, family, 310..CAPACITY).len(), 690, "there is room");
+        let served = knock(&mut world, family, 2000..2500);
+        assert!(served.len() >= 450, "{} of 500 newcomers had a place", served.len());
+        assert_eq!(world.counted()["early_drops"], served.len() as u64 + waiting(&world), "one gives way to one");
+        assert!(world.datapath.conntrack.count() <= usize::from(CAPACITY));
+        for number in 300..310 {
+            assert!(is_known(&world, family, number), "closing ones go only when there is no other near");
+        }
+        for (number, snat) in kept {
+            world.goes_on(&tcp(client(family, number), family.vip(), ACK), snat, family.backend());
+            world.comes_back(&tcp(family.backend(), snat, ACK), family.vip(), client(family, number));
+        }
+        let backend = world.backends.iter().find(|backend| backend.address() == family.backend()).unwrap();
+        assert_eq!(backend.member.connections() as usize, world.datapath.conntrack.count());
+    }
+}
+
+/// Entries that were given up and not used again yet.
+fn waiting(world: &World) -> u64 {
+    (usize::from(CAPACITY) - world.datapath.conntrack.count()) as u64
+}
+
+#[test]
+fn among_equals_the_one_that_was_silent_for_longest_goes() {
+    let family = Family::V4;
+    let mut world = world(Spared::Established);
+    for hundred in 0..10 {
+        knock(&mut world, family, hundred * 100..(hundred + 1) * 100);
+        world.pass(100);
+    }
+    let served = knock(&mut world, family, 2000..2200);
+    assert!(served.len() > 150);
+    let gone = |hundred: u16| (hundred * 100..(hundred + 1) * 100).filter(|number| !is_known(&world, family, *number)).count();
+    let (old, young) = ((0..4).map(gone).sum::<usize>(), (6..10).map(gone).sum::<usize>());
+    assert!(old > 150 && young <= 5, "of the old {old}, of the young {young}");
+    assert!(served.iter().all(|number| is_known(&world, family, *number)), "newcomers stay");
+}
+
+#[test]
+fn closing_connections_give_way_when_all_others_are_established() {
+    for (last, family) in [([FIN_ACK], FAMILIES[0]), ([RST], FAMILIES[1])] {
+        let mut world = world(Spared::Established);
+        for number in 0..CAPACITY {
+            bring(&mut world, family, number, if number % 2 == 0 { &last } else { &[] });
+        }
+        let served = knock(&mut world, family, 2000..2100);
+        assert!(served.len() >= 80, "{}", served.len());
+        assert!((1..CAPACITY).step_by(2).all(|number| is_known(&world, family, number)), "no established one went");
+    }
+}
+
+#[test]
+fn established_connections_give_way_only_if_the_config_says_so() {
+    let family = Family::V4;
+    for spared in [Spared::Established, Spared::Nobody] {
+        let mut world = world(spared);
+        for number in 0..CAPACITY {
+            bring(&mut world, family, number, &[]);
+        }
+        let served = knock(&mut world, family, 2000..2050);
+        if spared == Spared::Established {
+            assert_eq!((served.len(), world.counted()["early_drops"]), (0, 0));
+            assert!((0..CAPACITY).all(|number| is_known(&world, family, number)));
+        } else {
+            assert!(served.len() >= 30, "{}", served.len());
+        }
+    }
+}
+
+/// A worker that is in the middle of a burst may look at what was given up: until it is done, newcomers find no room.
+#[test]
+fn what_gave_way_is_not_used_while_somebody_may_look_at_it() {
+    let family = Family::V4;
+    let mut world = world(Spared::Established);
+    knock(&mut world, family, 0..CAPACITY);
+    let mut other = world.datapath.conntrack.walker().unwrap();
+    let visit = other.enter();
+    assert_eq!(knock(&mut world, family, 2000..2300), [0; 0]);
+    let given_up = world.counted()["early_drops"];
+    assert!((1..=62).contains(&given_up), "no more than are needed at once: {given_up}");
+    drop(visit);
+    assert!(knock(&mut world, family, 3000..3100).len() > 50);
+}
+
+#[test]
+fn early_drops_and_everything_else_are_told() {
+    let family = Family::V4;
+    let mut world = World::new(Setup { connections: 1, ..Default::default() });
+    let mut listener = world.datapath.conntrack.listen().unwrap();
+    let (vip, backend, first, second) = (family.vip(), family.backend(), client(family, 1), client(family, 2));
+    let snat = world.opens(&tcp(first, vip, SYN), backend);
+    world.comes_back(&tcp(backend, snat, SYN_ACK), vip, first);
+    world.comes_back(&tcp(backend, snat, SYN_ACK), vip, first);
+    world.goes_on(&tcp(first, vip, ACK), snat, backend);
+    world.goes_on(&tcp(first, vip, ACK), snat, backend);
+    world.goes_on(&tcp(first, vip, RST), snat, backend);
+    assert_eq!(told(&mut world, &mut listener), ["new", "update", "assured", "update"], "nothing of packets that change nothing");
+
+    // Over the tuple of one that has ended: the room is not free yet, so the newcomer has none, and the old one has gone all the same.
+    world.drops(FRONT, &tcp(first, vip, SYN), DropReason::TableFull);
+    assert_eq!(told(&mut world, &mut listener), ["destroy reset"]);
+    world.sweep();
+    world.sweep();
+    assert_eq!(told(&mut world, &mut listener), [""; 0], "the one that was killed is not told of twice");
+    world.opens(&udp(first, vip), backend);
+    assert_eq!(told(&mut world, &mut listener), ["new"]);
+    world.pass(world.timeouts().udp);
+    world.sweep();
+    world.sweep();
+    assert_eq!(told(&mut world, &mut listener), ["destroy timeout"]);
+
+    world.opens(&tcp(first, vip, SYN), backend);
+    assert!(world.datapath.conntrack.delete((6, first, vip), world.now, &world.timeouts()));
+    assert_eq!(told(&mut world, &mut listener), ["new", "destroy deleted"]);
+    world.sweep();
+    world.sweep();
+    knock_alone(&mut world, &tcp(first, vip, SYN));
+    let near = (0..500).find(|number| {
+        knock_alone(&mut world, &tcp(client(family, *number), vip, SYN));
+        world.counted()["early_drops"] == 1
+    });
+    assert!(near.is_some(), "{second} or another one is near");
+    assert_eq!(told(&mut world, &mut listener), ["new", "destroy early_drop"]);
+    drop(listener);
+    assert!(!world.datapath.conntrack.teller().is_heard());
+}
+
+fn knock_alone(world: &mut World, packet: &Packet) {
+    let frame = world.arriving(FRONT, packet).frame();
+    world.burst(FRONT, &[frame]);
+    world.take_sent(BACK);
+}
+
+/// Kinds and reasons of the events since the last call.
+fn told(world: &mut World, listener: &mut weir::conntrack::Listener) -> Vec<String> {
+    let mut heard = Vec::new();
+    listener.take(&mut heard);
+    let label = |heard: Heard| match heard {
+        Heard::Event(event) => {
+            assert_eq!(event.at, world.now);
+            match event.kind {
+                EventKind::Destroy(reason) => {
+                    assert_ne!(reason, DestroyReason::BackendRemoved);
+                    format!("destroy {}", reason.label())
+                }
+                other => other.label().to_owned(),
+            }
+        }
+        Heard::Lost(lost) => panic!("{lost} were lost"),
+    };
+    heard.into_iter().map(label).collect()
+}
