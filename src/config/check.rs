@@ -32,6 +32,7 @@ pub(super) fn check(raw: &Raw) -> Result<Config, Vec<Problem>> {
         max_connections,
         accounting,
         spared,
+        tracking: settings::check_tracking(&raw.conntrack),
         admin_socket,
         snat: snat.pool(),
         timeouts,

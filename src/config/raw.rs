@@ -55,6 +55,8 @@ pub(super) struct Conntrack {
     pub(super) max_connections: Maybe<i64>,
     pub(super) accounting: Maybe<bool>,
     pub(super) evict_established: Maybe<bool>,
+    pub(super) tcp_be_liberal: Maybe<bool>,
+    pub(super) tcp_loose: Maybe<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -81,7 +81,7 @@ impl Direction {
 
 /// The state word: protocol, TCP state and status bits of a connection, changed together.
 ///
-/// status (16) | the protocol's own bits (4) | state of the protocol (4) | protocol (8)
+/// the protocol's own bits (10) | status (6) | not used (4) | state of the protocol (4) | protocol (8)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct State(pub(super) u32);
 
@@ -97,6 +97,9 @@ impl State {
     pub const DYING: u32 = 1 << 19;
     /// Lost a clash before any packet left by it: was never counted as a connection.
     pub const ABANDONED: u32 = 1 << 20;
+
+    /// The state of the protocol.
+    pub(super) const PROTOCOL_STATE: u32 = 0x0f00;
 
     /// A connection that has seen its first packet.
     pub fn new(protocol: u8, tcp: TcpState) -> Self {
@@ -118,13 +121,18 @@ impl State {
     /// With another TCP state.
     #[inline(always)]
     pub fn with_tcp(self, tcp: TcpState) -> Self {
-        Self(self.0 & !0x0f00 | (tcp as u32) << 8)
+        Self(self.0 & !Self::PROTOCOL_STATE | (tcp as u32) << 8)
     }
 
     /// Whether all of these bits are set.
     #[inline(always)]
     pub fn has(self, bits: u32) -> bool {
         self.0 & bits == bits
+    }
+
+    /// Whether lists and events show another state than `other`.
+    pub fn looks_different(self, other: Self) -> bool {
+        (self.0 ^ other.0) & (Self::PROTOCOL_STATE | Self::SEEN_REPLY | Self::ASSURED) != 0
     }
 
     /// With these bits cleared.

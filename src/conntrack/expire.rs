@@ -187,7 +187,7 @@ fn end_if_over<F: Family>(table: &Table<F>, over: &Over, broom: &Broom<'_>) -> O
 
 /// Milliseconds until the connection is over if nothing more comes.
 fn left<F: Family>(entry: &Entry<F>, state: State, broom: &Broom<'_>) -> u32 {
-    timeout_of(state, broom.timeouts).saturating_sub(entry.silence(broom.now))
+    timeout_of(entry, state, broom.timeouts).saturating_sub(entry.silence(broom.now))
 }
 
 /// A copy for lists. The caller made sure that the entry is not used for something else meanwhile.
@@ -206,6 +206,6 @@ pub(super) fn view<F: Family>(table: &Table<F>, number: u32, timeouts: &Timeouts
         backend: owner.backend,
         account: table.account_view(number),
         last_seen: entry.last_seen(),
-        timeout: timeout_of(state, timeouts),
+        timeout: timeout_of(entry, state, timeouts),
     }
 }

@@ -16,6 +16,7 @@ mod family;
 mod floor;
 mod free_list;
 mod hash;
+mod ignored_syns;
 mod index;
 mod limbo;
 pub(crate) mod prefetch;
@@ -344,8 +345,8 @@ pub fn natural_end(state: State) -> DestroyReason {
 }
 
 /// Milliseconds of silence that a connection in this state may last.
-pub fn timeout_of(state: State, timeouts: &Timeouts) -> u32 {
-    l4proto::timeouts(state, timeouts)
+pub fn timeout_of<F: Family>(entry: &Entry<F>, state: State, timeouts: &Timeouts) -> u32 {
+    l4proto::timeouts(entry, state, timeouts)
 }
 
 #[cfg(test)]

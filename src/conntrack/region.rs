@@ -7,6 +7,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 /// Types that a region may hold.
 ///
@@ -14,6 +15,9 @@ use std::ptr::NonNull;
 /// Every bit pattern is a valid value, all zeroes among them; the type is made of atomics only, so that a shared reference is
 /// all that anyone ever needs; and dropping it does nothing.
 pub(super) unsafe trait Plain: Sync {}
+
+// SAFETY: an atomic; 0 is a number.
+unsafe impl Plain for AtomicU64 {}
 
 /// A fixed number of `T`, all zero at first.
 #[derive(Debug)]

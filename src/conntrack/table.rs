@@ -6,7 +6,9 @@ use super::entry::{Direction, Entry, Owner, State};
 use super::family::Family;
 use super::free_list::{BATCH, FreeList, Hoard};
 use super::hash::HashKey;
+use super::ignored_syns::IgnoredSyns;
 use super::index::{Handle, Index, Inserted, MAX_NUMBER};
+use super::l4proto::tcp::IgnoredSyn;
 use super::prefetch::prefetch;
 use super::region::Region;
 use super::{ConnectionView, Now, Timeouts, Tuple, expire};
@@ -17,6 +19,7 @@ use std::io;
 pub struct Table<F: Family> {
     entries: Region<Entry<F>>,
     accounts: Option<Region<Account>>,
+    ignored_syns: IgnoredSyns,
     index: Index,
     free: FreeList,
     /// When the control thread looks at which part of the entries.
@@ -103,6 +106,7 @@ impl<F: Family> Table<F> {
         Ok(Self {
             entries: Region::new(connections + 1)?,
             accounts: None,
+            ignored_syns: IgnoredSyns::new()?,
             index: Index::new(2 * connections)?,
             free: FreeList::new(connections as u32 + 1),
             agenda: Agenda::new(connections as u32 + 1),
@@ -317,6 +321,16 @@ impl<F: Family> Table<F> {
     /// A copy for lists. The caller is inside.
     pub(super) fn view(&self, number: u32, timeouts: &Timeouts) -> ConnectionView {
         expire::view(self, number, timeouts)
+    }
+
+    /// The SYN of the client that this connection's packets contradicted, if it is still remembered.
+    pub(super) fn ignored_syn(&self, found: &Found<'_, F>) -> Option<IgnoredSyn> {
+        self.ignored_syns.get(found.number)
+    }
+
+    /// Remembers such a SYN.
+    pub(super) fn ignore_syn(&self, found: &Found<'_, F>, syn: IgnoredSyn) {
+        self.ignored_syns.put(found.number, syn);
     }
 
     /// Numbers of entries that may be in use.

@@ -85,6 +85,7 @@ timeouts! {
     tcp_fin_wait 120_000 "One side closed: the kernel's 120 s.",
     tcp_close_wait 60_000 "The other side has acknowledged the close: the kernel's 60 s.",
     tcp_last_ack 30_000 "Both sides closed, the last ACK is missing: the kernel's 30 s.",
+    tcp_unacknowledged 300_000 "Data that the other side has not acknowledged, in a state that lasts longer: the kernel's 300 s.",
     tcp_time_wait 60_000 "Closed in order: 60 s, the time a Linux backend keeps the port; the kernel's conntrack keeps 120.",
     tcp_close 10_000 "Closed by RST: the kernel's 10 s.",
     udp 30_000 "Packets in one direction only: the kernel's 30 s.",

@@ -17,6 +17,9 @@ pub(super) fn plan(old: &Config, new: &Config) -> Vec<String> {
         let whose = if new.spared == Spared::Nobody { "may" } else { "do not" };
         steps.push(format!("conntrack: established connections {whose} give way when the table is full"));
     }
+    if old.tracking != new.tracking {
+        steps.push("tracking: changed, for all connections from now on".into());
+    }
     if steps.is_empty() && old != new {
         steps.push("the order of services or pools changed".into());
     }

@@ -105,6 +105,7 @@ impl Registry {
             own_addresses: config.services.iter().map(|service| service.vip).chain(config.snat.addresses()).collect(),
             timeouts: config.timeouts,
             spared: config.spared,
+            tracking: config.tracking,
         })
     }
 

@@ -4,7 +4,7 @@ use super::hook::{Hook, Packet};
 use super::process::{Context, Lookup};
 use super::tracked::Tracked;
 use super::verdict::Way;
-use super::{DropReason, Frame, NextHops};
+use super::{DropReason, Frame, NextHops, forward};
 use crate::conntrack::l4proto::{self, Packet as Whole, Step, tcp, udp};
 use crate::conntrack::{Direction, EventKind, Found, State, natural_end};
 use crate::packet::{Headers, Payload};
@@ -52,42 +52,52 @@ pub(super) fn conntrack_in<'a, F: Tracked, const HOOKED: bool>(
     let table = F::table(&context.datapath.conntrack);
     let Some(found) = table.find(lookup.hash, lookup.guess, &lookup.tuple) else { return Ok(None) };
     let state = found.entry.state();
-    // Most packets change nothing: no write to a word that both directions share, and no look at the state machine.
-    let unchanged = match headers.payload {
-        Payload::Tcp(flags) => tcp::is_steady(state, flags),
+    // Most packets change nothing that both directions share, and need no look at the state machine.
+    let steady = match headers.payload {
+        Payload::Tcp(flags) => {
+            let (segment, length) = (&frame.bytes()[headers.l4()..], usize::from(headers.end - headers.l4));
+            tcp::advance_steady(found.entry, found.direction, state, flags, segment, length)
+        }
         Payload::Udp => udp::is_steady(state, found.direction),
         _ => false,
     };
-    if unchanged || advance(context, frame, headers, &found)? {
+    if steady {
         return Ok(Some(found));
     }
-    // The tuple is used again for a new connection.
-    if table.kill(&found) {
+    let step = advance(context, frame, headers, &found)?;
+    if step != Step::Accept && table.kill(&found) {
         context.tally.ended += 1;
         context.tell(EventKind::Destroy(natural_end(found.entry.state())), &found);
     }
-    Ok(None)
+    Ok((step != Step::Reopen).then_some(found))
 }
 
-/// Moves the state on. `Ok(false)`: the connection is over, the packet begins a new one.
+/// Moves the state on.
 #[inline(never)]
 fn advance<F: Tracked, const HOOKED: bool>(
     context: &Context<'_, HOOKED>,
     frame: &Frame<'_>,
     headers: &Headers,
     found: &Found<'_, F>,
-) -> Way<bool> {
+) -> Way<Step> {
     let packet = Whole { bytes: frame.bytes(), headers };
     validate(context, frame, packet)?;
+    let reopens = matches!(headers.payload, Payload::Tcp(flags) if tcp::reopens(found, flags));
+    if !reopens {
+        // A packet that must wait for a neighbour comes here again: until it can go on, nothing of it is noted.
+        forward::route(context, found)?;
+    }
+    let table = F::table(&context.datapath.conntrack);
+    let connection = l4proto::Connection { found, table, settings: &context.snapshot.tracking, now: context.time() };
     let before = found.entry.state();
-    let step = l4proto::packet(found.entry, found.direction, packet).map_err(DropReason::from)?;
+    let step = l4proto::packet(&connection, packet).map_err(DropReason::from)?;
     let after = found.entry.state();
     // Where the other direction changes it at the same moment that may be told twice.
-    if after != before && after.is_live() {
+    if after.looks_different(before) && after.is_live() {
         let assured = after.has(State::ASSURED) && !before.has(State::ASSURED);
         context.tell(if assured { EventKind::Assured } else { EventKind::Update }, found);
     }
-    Ok(step == Step::Accept)
+    Ok(step)
 }
 
 /// A packet that opens or changes a connection must not be a damaged one: nobody behind weir would take back what it did.
@@ -112,7 +122,7 @@ pub(super) fn dnat<'a, const HOOKED: bool>(
     let source = SocketAddr::new(headers.source(bytes), source_port);
     let destination = SocketAddr::new(headers.destination(bytes), destination_port);
     let service = snapshot.services.find(destination.ip(), destination.port(), protocol).ok_or(DropReason::NoService)?;
-    let state = l4proto::new(packet).map_err(DropReason::from)?;
+    let state = l4proto::new(packet, &snapshot.tracking).map_err(DropReason::from)?;
     validate(context, frame, packet)?;
     check_source(&context.datapath.next_hops, snapshot, source.ip())?;
     let request = Request { client: source.ip(), client_port: source.port() };

@@ -1,6 +1,6 @@
 //! TCP (RFC 9293).
 
-use super::{Malformed, be32};
+use super::{Malformed, be16, be32};
 
 /// Bytes of the header without options.
 pub const HEADER: usize = 20;
@@ -59,4 +59,47 @@ pub(super) fn check_flags(flags: u8) -> Result<u8, Malformed> {
     const SENT: u32 = 1 << SYN | 1 << (SYN | ACK) | 1 << RST | 1 << (RST | ACK) | 1 << (FIN | ACK) | 1 << ACK;
     let combination = flags & (FIN | SYN | RST | ACK);
     if SENT >> combination & 1 != 0 { Ok(flags) } else { Err(Malformed::TcpFlags) }
+}
+
+/// What tracking must know of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// Flag bits.
+    pub flags: u8,
+    /// Its first sequence number.
+    pub sequence: u32,
+    /// The sequence number behind its last one; SYN and FIN count one each (RFC 9293, section 3.4).
+    pub end: u32,
+    /// What it acknowledges; means nothing without ACK.
+    pub acknowledgment: u32,
+    /// The window as it stands there, not scaled.
+    pub window: u16,
+    /// Options, with padding.
+    pub options: &'a [u8],
+}
+
+impl<'a> Segment<'a> {
+    /// Of a transport header and payload that the parser has passed.
+    ///
+    /// # Panics
+    /// When the parser has not passed it.
+    pub fn read(segment: &'a [u8]) -> Self {
+        let header = usize::from(segment[DATA_OFFSET] >> 4) * 4;
+        let (flags, sequence) = (segment[FLAGS], be32(segment, SEQUENCE));
+        let counted = u32::from(flags & flag::SYN != 0) + u32::from(flags & flag::FIN != 0);
+        Self {
+            flags,
+            sequence,
+            // A segment is shorter than 64 KiB.
+            end: sequence.wrapping_add((segment.len() - header) as u32).wrapping_add(counted),
+            acknowledgment: be32(segment, ACKNOWLEDGMENT),
+            window: be16(segment, WINDOW),
+            options: &segment[HEADER..header],
+        }
+    }
+
+    /// Whether any of these flags is set.
+    pub fn has(&self, flags: u8) -> bool {
+        self.flags & flags != 0
+    }
 }

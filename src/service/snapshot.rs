@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub timeouts: crate::conntrack::Timeouts,
     /// Who does not give way when the connection table is full.
     pub spared: crate::conntrack::Spared,
+    /// How strict tracking is.
+    pub tracking: crate::conntrack::l4proto::Settings,
 }
 
 impl Snapshot {

@@ -1,5 +1,6 @@
 //! Packets as they stand on the wire, built by etherparse.
 
+use super::world::FAMILIES;
 use etherparse::{
     EtherType, Ethernet2Header, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpFragOffset, IpHeaders, IpNumber,
     Ipv4Extensions, Ipv4Header, Ipv6Extensions, Ipv6Header, SingleVlanHeader, TcpHeader, UdpHeader,
@@ -56,10 +57,18 @@ pub(crate) struct Packet {
     pub(crate) padding: usize,
 }
 
-/// A TCP segment with these flags.
+/// First sequence numbers of clients and of backends.
+pub(crate) const CLIENT_ISN: u32 = u32::MAX - 3;
+pub(crate) const BACKEND_ISN: u32 = 0x0102_0303;
+
+/// A TCP segment with these flags, at the beginning of what its sender sends: whoever sends to a SNAT address is a backend. With the same
+/// numbers again it is one that was sent again.
 pub(crate) fn tcp(from: SocketAddr, to: SocketAddr, flags: u8) -> Packet {
-    let acknowledgment = if flags & ACK == 0 { 0 } else { 0x0102_0304 };
-    packet(from, to, Transport::Tcp { flags, sequence: 0xfffe_fdfc, acknowledgment, options: Vec::new() })
+    let from_backend = FAMILIES.iter().any(|family| family.snat() == to.ip());
+    let (own, other) = if from_backend { (BACKEND_ISN, CLIENT_ISN) } else { (CLIENT_ISN, BACKEND_ISN) };
+    let sequence = if flags & SYN != 0 { own } else { own.wrapping_add(1) };
+    let acknowledgment = if flags & ACK != 0 { other.wrapping_add(1) } else { 0 };
+    packet(from, to, Transport::Tcp { flags, sequence, acknowledgment, options: Vec::new() })
 }
 
 /// A UDP datagram with a few bytes.

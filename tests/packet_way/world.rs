@@ -91,6 +91,7 @@ pub(crate) struct Setup {
     /// Clients and backends are behind the same port.
     pub(crate) one_arm: bool,
     pub(crate) recompute: bool,
+    pub(crate) tracking: weir::conntrack::l4proto::Settings,
     /// Room of a frame, in bytes.
     pub(crate) room: usize,
     /// Who does not give way when the table is full.
@@ -106,6 +107,7 @@ impl Default for Setup {
             vlans: (0, 0),
             one_arm: false,
             recompute: false,
+            tracking: Default::default(),
             room: 2048,
             spared: Spared::Established,
         }
@@ -412,6 +414,7 @@ fn snapshot(setup: &Setup, backends: &[Arc<Backend>]) -> Snapshot {
         },
         timeouts: Timeouts::default(),
         spared: setup.spared,
+        tracking: setup.tracking,
     }
 }
 

@@ -89,6 +89,7 @@ backends = [
 const CLIENT: &str = "192.0.2.7:5000";
 const VIP: &str = "10.0.0.100:80";
 const SNAT: &str = "10.9.0.1:40000";
+const SNAT6: &str = "[fd00:9::1]:40000";
 const BACKEND: &str = "10.2.0.1:8000";
 
 fn address(text: &str) -> SocketAddr {
@@ -107,10 +108,12 @@ struct Packet<'a> {
     hops: u8,
     vlan: Option<u16>,
     payload: &'a [u8],
+    /// What the sender and the receiver have sent before it, in sequence numbers behind their SYN.
+    numbers: (u32, u32),
 }
 
 fn packet<'a>(from: &str, to: &str, payload: &'a [u8]) -> Packet<'a> {
-    Packet { from: address(from), to: address(to), hops: 64, vlan: None, payload }
+    Packet { from: address(from), to: address(to), hops: 64, vlan: None, payload, numbers: (0, 0) }
 }
 
 impl Packet<'_> {
@@ -141,7 +144,14 @@ impl Packet<'_> {
 
     /// With these flags: some of S, A, F, R.
     fn tcp(&self, flags: &str) -> Vec<u8> {
-        let mut header = TcpHeader::new(self.from.port(), self.to.port(), 1000, 64_000);
+        let (own, other) = if [SNAT, SNAT6].map(|snat| address(snat).ip()).contains(&self.to.ip()) {
+            (7_000_000, 1000)
+        } else {
+            (1000, 7_000_000)
+        };
+        let begun = u32::from(!flags.contains('S'));
+        let mut header = TcpHeader::new(self.from.port(), self.to.port(), own + begun + self.numbers.0, 64_000);
+        header.acknowledgment_number = if flags.contains('A') { other + 1 + self.numbers.1 } else { 0 };
         (header.syn, header.ack) = (flags.contains('S'), flags.contains('A'));
         (header.fin, header.rst) = (flags.contains('F'), flags.contains('R'));
         let built = self.ip().tcp_header(header);
@@ -158,19 +168,24 @@ impl Packet<'_> {
     }
 }
 
+const REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
+const ASKED: u32 = REQUEST.len() as u32;
+const ANSWER: &[u8] = b"HTTP/1.0 200 OK\r\n\r\nhello";
+const ANSWERED: u32 = ANSWER.len() as u32;
+
 /// Handshake, a request and its answer, closed in order by the client first.
 fn session(client: &str, vip: &str, snat: &str, backend: &str) -> Capture {
-    let up = |payload| packet(client, vip, payload);
-    let down = |payload| packet(backend, snat, payload);
+    let up = |payload, numbers| Packet { numbers, ..packet(client, vip, payload) };
+    let down = |payload, numbers| Packet { numbers, ..packet(backend, snat, payload) };
     vec![
-        (0, up(b"").tcp("S")),
-        (1, down(b"").tcp("SA")),
-        (2, up(b"").tcp("A")),
-        (3, up(b"GET / HTTP/1.0\r\n\r\n").tcp("A")),
-        (5, down(b"HTTP/1.0 200 OK\r\n\r\nhello").tcp("A")),
-        (6, up(b"").tcp("FA")),
-        (7, down(b"").tcp("FA")),
-        (8, up(b"").tcp("A")),
+        (0, up(b"", (0, 0)).tcp("S")),
+        (1, down(b"", (0, 0)).tcp("SA")),
+        (2, up(b"", (0, 0)).tcp("A")),
+        (3, up(REQUEST, (0, 0)).tcp("A")),
+        (5, down(ANSWER, (0, ASKED)).tcp("A")),
+        (6, up(b"", (ASKED, ANSWERED)).tcp("FA")),
+        (7, down(b"", (ANSWERED, ASKED + 1)).tcp("FA")),
+        (8, up(b"", (ASKED + 1, ANSWERED + 1)).tcp("A")),
     ]
 }
 
@@ -182,7 +197,7 @@ fn tcp_session() -> Capture {
 }
 
 fn tcp_session_ipv6() -> Capture {
-    session("[2001:db8::7]:5000", "[fd00::100]:80", "[fd00:9::1]:40000", "[fd00:2::1]:8000")
+    session("[2001:db8::7]:5000", "[fd00::100]:80", SNAT6, "[fd00:2::1]:8000")
 }
 
 /// After an RST the state is CLOSE, and after 10 s there is no connection: data is no opening.

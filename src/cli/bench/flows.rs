@@ -62,6 +62,7 @@ pub(super) fn snapshot(flows: usize) -> Snapshot {
         own_addresses: HashSet::new(),
         timeouts: Default::default(),
         spared: Default::default(),
+        tracking: Default::default(),
     }
 }
 

@@ -25,13 +25,22 @@ pub(super) struct Burst {
     ports: [PortId; BURST],
 }
 
-/// Addresses, ports and flags of a frame to be written.
+/// Addresses, ports, flags and numbers of a frame to be written.
 struct Segment {
     source: u32,
     destination: u32,
     ports: (u16, u16),
     flags: u8,
+    /// The sender's and the receiver's first sequence number.
+    numbers: (u32, u32),
 }
+
+/// First sequence numbers of clients and of backends. Data is the first that its sender sends, again and again: as much is seen of the
+/// other side as ever will be, so it stays in the window.
+const CLIENT: u32 = 1_000_000_000;
+const BACKEND: u32 = 4_000_000_000;
+/// Of 2^16, with a scale of 0.
+const WINDOW: u16 = 0xffff;
 
 impl Burst {
     pub(super) fn new() -> Self {
@@ -45,13 +54,22 @@ impl Burst {
 
     /// Frame `at` is from this client address and port.
     pub(super) fn write_from_client(&mut self, at: usize, (address, port): (u32, u16), flags: u8) {
-        self.write(at, &Segment { source: address, destination: VIP, ports: (port, PORT), flags });
+        self.write(at, &Segment { source: address, destination: VIP, ports: (port, PORT), flags, numbers: (CLIENT, BACKEND) });
         self.ports[at] = OUTSIDE;
     }
 
     /// Frame `at` is from the backend of the connection with this reply side.
     pub(super) fn write_reply(&mut self, at: usize, side: ReplySide, flags: u8) {
-        self.write(at, &Segment { source: side.backend, destination: side.snat, ports: (8443, side.snat_port), flags });
+        self.write(
+            at,
+            &Segment {
+                source: side.backend,
+                destination: side.snat,
+                ports: (8443, side.snat_port),
+                flags,
+                numbers: (BACKEND, CLIENT),
+            },
+        );
         self.ports[at] = INSIDE;
     }
 
@@ -70,8 +88,14 @@ impl Burst {
         frame[24..26].copy_from_slice(&sum.to_be_bytes());
         frame[34..36].copy_from_slice(&segment.ports.0.to_be_bytes());
         frame[36..38].copy_from_slice(&segment.ports.1.to_be_bytes());
+        let (own, other) = segment.numbers;
+        let begun = u32::from(segment.flags & flag::SYN == 0);
+        frame[38..42].copy_from_slice(&own.wrapping_add(begun).to_be_bytes());
+        let acknowledged = if segment.flags & flag::ACK != 0 { other.wrapping_add(1) } else { 0 };
+        frame[42..46].copy_from_slice(&acknowledged.to_be_bytes());
         frame[46] = 0x50;
         frame[47] = segment.flags;
+        frame[48..50].copy_from_slice(&WINDOW.to_be_bytes());
         let covered = checksum::sum(&frame[26..LENGTH]) + checksum::pseudo_header(6, LENGTH - 34);
         frame[50..52].copy_from_slice(&(!checksum::fold(covered)).to_be_bytes());
     }

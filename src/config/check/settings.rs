@@ -4,7 +4,7 @@ use super::problems::{Located, Problems};
 use crate::config::raw::{self, Raw};
 use crate::config::value::{Complaint, duration, one_of, quoted, refuse, whole};
 use crate::config::{Idle, Place, Problem, Worker};
-use crate::conntrack::{MAX_TIMEOUT, Spared, Timeouts};
+use crate::conntrack::{MAX_TIMEOUT, Spared, Timeouts, l4proto};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -65,6 +65,11 @@ pub(super) fn check_max_connections(raw: &raw::Conntrack, problems: &mut Problem
 pub(super) fn check_spared(raw: &raw::Conntrack) -> Spared {
     let everybody_gives_way = raw.evict_established.as_ref().is_some_and(|value| *value.get_ref());
     if everybody_gives_way { Spared::Nobody } else { Spared::Established }
+}
+
+pub(super) fn check_tracking(raw: &raw::Conntrack) -> l4proto::Settings {
+    let is = |key: &raw::Maybe<bool>| key.as_ref().is_some_and(|key| *key.get_ref());
+    l4proto::Settings { tcp_be_liberal: is(&raw.tcp_be_liberal), tcp_loose: is(&raw.tcp_loose) }
 }
 
 pub(super) fn check_socket(raw: &raw::Admin, problems: &mut Problems) -> PathBuf {

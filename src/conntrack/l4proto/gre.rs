@@ -6,8 +6,8 @@
 //! The call ids of PPTP (RFC 2637) are chosen by each side for itself and told over its TCP connection, which is not read here: its
 //! packets are tracked by their addresses alone, as those without a key.
 
-use super::{Invalid, L4Proto, Packet, Step, Wish, note_reply};
-use crate::conntrack::{Direction, Entry, Family, State, TcpState, Timeouts};
+use super::{Connection, Invalid, L4Proto, Packet, Settings, Step, Wish, note_reply};
+use crate::conntrack::{Entry, Family, State, TcpState, Timeouts};
 use crate::packet::{Ip, gre};
 
 /// The protocol.
@@ -30,12 +30,12 @@ impl L4Proto for Gre {
         Ok(())
     }
 
-    fn new(_: Packet<'_>) -> Result<State, Invalid> {
+    fn new(_: Packet<'_>, _: &Settings) -> Result<State, Invalid> {
         Ok(State::new(Self::NUMBER, TcpState::None))
     }
 
-    fn packet<F: Family>(entry: &Entry<F>, direction: Direction, _: Packet<'_>) -> Result<Step, Invalid> {
-        note_reply(entry, direction);
+    fn packet<F: Family>(connection: &Connection<'_, F>, _: Packet<'_>) -> Result<Step, Invalid> {
+        note_reply(connection.found.entry, connection.found.direction);
         Ok(Step::Accept)
     }
 
@@ -50,7 +50,7 @@ impl L4Proto for Gre {
         (number == 0).then_some(wish.original)
     }
 
-    fn timeouts(state: State, timeouts: &Timeouts) -> u32 {
+    fn timeouts<F: Family>(_: &Entry<F>, state: State, timeouts: &Timeouts) -> u32 {
         if state.has(State::SEEN_REPLY) { timeouts.gre_stream } else { timeouts.gre }
     }
 }

@@ -4,7 +4,7 @@
 //! reply is turned into the request that it answers (the kernel's `invmap`), so that both directions are each other's inverse. Other
 //! requests (timestamp, information, address mask) are not tracked: the XDP program leaves them to the kernel.
 
-use super::{Invalid, L4Proto, Packet, Step, Wish, note_reply, put16};
+use super::{Connection, Invalid, L4Proto, Packet, Settings, Step, Wish, note_reply, put16};
 use crate::conntrack::{Direction, Entry, Family, State, TcpState, Timeouts};
 use crate::packet::icmp::{CHECKSUM, IDENTIFIER, v4};
 use crate::packet::{Ip, be16, checksum};
@@ -30,12 +30,12 @@ impl L4Proto for Icmp {
         if checksum::fold(checksum::sum(packet.transport())) == 0xffff { Ok(()) } else { Err(Invalid::IcmpChecksum) }
     }
 
-    fn new(packet: Packet<'_>) -> Result<State, Invalid> {
+    fn new(packet: Packet<'_>, _: &Settings) -> Result<State, Invalid> {
         opens(packet, v4::ECHO, Self::NUMBER)
     }
 
-    fn packet<F: Family>(entry: &Entry<F>, direction: Direction, packet: Packet<'_>) -> Result<Step, Invalid> {
-        answers(entry, direction, packet, v4::ECHO)
+    fn packet<F: Family>(connection: &Connection<'_, F>, packet: Packet<'_>) -> Result<Step, Invalid> {
+        answers(connection.found.entry, connection.found.direction, packet, v4::ECHO)
     }
 
     fn manip_pkt(transport: &mut [u8], _: Ip, from: u32, to: u32, _: u64) {
@@ -51,7 +51,7 @@ impl L4Proto for Icmp {
         identifier(number, REQUEST)
     }
 
-    fn timeouts(_: State, timeouts: &Timeouts) -> u32 {
+    fn timeouts<F: Family>(_: &Entry<F>, _: State, timeouts: &Timeouts) -> u32 {
         timeouts.icmp
     }
 }

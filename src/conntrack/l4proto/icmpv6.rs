@@ -1,8 +1,8 @@
 //! ICMPv6 (RFC 4443): as [`super::icmp`], with other numbers and a checksum over a pseudo header.
 
 use super::icmp::{IDENTIFIERS, answers, identifier, opens, word, write_identifier};
-use super::{Invalid, L4Proto, Packet, Step, Wish};
-use crate::conntrack::{Direction, Entry, Family, State, Timeouts};
+use super::{Connection, Invalid, L4Proto, Packet, Settings, Step, Wish};
+use crate::conntrack::{Entry, Family, State, Timeouts};
 use crate::packet::Ip;
 use crate::packet::icmp::v6;
 
@@ -25,12 +25,12 @@ impl L4Proto for Icmpv6 {
         if packet.sum(length, length) == 0xffff { Ok(()) } else { Err(Invalid::IcmpChecksum) }
     }
 
-    fn new(packet: Packet<'_>) -> Result<State, Invalid> {
+    fn new(packet: Packet<'_>, _: &Settings) -> Result<State, Invalid> {
         opens(packet, v6::ECHO, Self::NUMBER)
     }
 
-    fn packet<F: Family>(entry: &Entry<F>, direction: Direction, packet: Packet<'_>) -> Result<Step, Invalid> {
-        answers(entry, direction, packet, v6::ECHO)
+    fn packet<F: Family>(connection: &Connection<'_, F>, packet: Packet<'_>) -> Result<Step, Invalid> {
+        answers(connection.found.entry, connection.found.direction, packet, v6::ECHO)
     }
 
     fn manip_pkt(transport: &mut [u8], _: Ip, from: u32, to: u32, addresses: u64) {
@@ -45,7 +45,7 @@ impl L4Proto for Icmpv6 {
         identifier(number, REQUEST)
     }
 
-    fn timeouts(_: State, timeouts: &Timeouts) -> u32 {
+    fn timeouts<F: Family>(_: &Entry<F>, _: State, timeouts: &Timeouts) -> u32 {
         timeouts.icmpv6
     }
 }

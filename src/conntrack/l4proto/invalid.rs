@@ -11,6 +11,10 @@ pub enum Invalid {
     TcpNotSyn,
     /// A TCP segment that the state does not allow.
     TcpState,
+    /// A TCP segment beyond the window.
+    TcpWindow,
+    /// A RST below the highest ACK.
+    TcpReset,
     /// The UDP checksum is wrong.
     UdpChecksum,
     /// The ICMP or ICMPv6 checksum is wrong.

@@ -10,14 +10,13 @@ pub mod tcp;
 pub mod udp;
 
 mod invalid;
-mod tcp_state;
 mod wish;
 
 pub use invalid::Invalid;
-pub use tcp_state::TcpState;
+pub use tcp::TcpState;
 pub use wish::Wish;
 
-use super::{Direction, Entry, Family, State, Timeouts};
+use super::{Direction, Entry, Family, Found, Now, State, Table, Timeouts};
 use crate::packet::{Headers, Ip, Payload, checksum, ipv4, ipv6};
 use gre::Gre;
 use icmp::Icmp;
@@ -59,8 +58,32 @@ impl<'a> Packet<'a> {
 pub enum Step {
     /// It goes on.
     Accept,
+    /// It goes on, and the connection ends with it.
+    End,
     /// It opens a new connection over the tuple of one that has ended: end the old one, begin anew (the kernel's `-NF_REPEAT`).
     Reopen,
+}
+
+/// How strict tracking is, by the kernel's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// TCP segments beyond the window are let through; RSTs below the highest ACK are dropped all the same.
+    pub tcp_be_liberal: bool,
+    /// The middle of an unknown TCP connection opens one, without looking at windows.
+    pub tcp_loose: bool,
+}
+
+/// A known connection and what is around it.
+#[derive(Debug)]
+pub struct Connection<'a, F: Family> {
+    /// It, and the direction of the packet.
+    pub found: &'a Found<'a, F>,
+    /// Where it is.
+    pub table: &'a Table<F>,
+    /// How strict to be.
+    pub settings: &'a Settings,
+    /// The time.
+    pub now: Now,
 }
 
 /// The methods of a protocol.
@@ -87,13 +110,13 @@ pub trait L4Proto {
 
     /// The state of a connection that this packet opens. Named as the kernel names it.
     #[allow(clippy::new_ret_no_self)]
-    fn new(packet: Packet<'_>) -> Result<State, Invalid>;
+    fn new(packet: Packet<'_>, settings: &Settings) -> Result<State, Invalid>;
 
     /// Notes what the packet that opens a connection says about its sides. Nobody else knows the entry yet.
     fn begin<F: Family>(_entry: &Entry<F>, _packet: Packet<'_>) {}
 
-    /// A packet of a known connection in this direction: moves the connection's state on.
-    fn packet<F: Family>(entry: &Entry<F>, direction: Direction, packet: Packet<'_>) -> Result<Step, Invalid>;
+    /// A packet of a known connection: moves the connection's state on.
+    fn packet<F: Family>(connection: &Connection<'_, F>, packet: Packet<'_>) -> Result<Step, Invalid>;
 
     /// Writes the tuple word `to` in the place of `from` into the transport header and updates its checksum; `addresses` is by how much
     /// the sum of the addresses has changed.
@@ -113,7 +136,7 @@ pub trait L4Proto {
     }
 
     /// Milliseconds of silence that the state may last.
-    fn timeouts(state: State, timeouts: &Timeouts) -> u32;
+    fn timeouts<F: Family>(entry: &Entry<F>, state: State, timeouts: &Timeouts) -> u32;
 }
 
 /// Calls a method of the protocol with this number, or gives `$none`.
@@ -171,8 +194,8 @@ pub fn error(packet: Packet<'_>) -> Result<(), Invalid> {
 }
 
 /// [`L4Proto::new`].
-pub fn new(packet: Packet<'_>) -> Result<State, Invalid> {
-    by_number!(packet.headers.protocol, P => P::new(packet), Err(Invalid::Untracked))
+pub fn new(packet: Packet<'_>, settings: &Settings) -> Result<State, Invalid> {
+    by_number!(packet.headers.protocol, P => P::new(packet, settings), Err(Invalid::Untracked))
 }
 
 /// [`L4Proto::begin`].
@@ -182,8 +205,8 @@ pub fn begin<F: Family>(entry: &Entry<F>, packet: Packet<'_>) {
 
 /// [`L4Proto::packet`].
 #[inline]
-pub fn packet<F: Family>(entry: &Entry<F>, direction: Direction, packet: Packet<'_>) -> Result<Step, Invalid> {
-    by_number!(packet.headers.protocol, P => P::packet(entry, direction, packet), Err(Invalid::Untracked))
+pub fn packet<F: Family>(connection: &Connection<'_, F>, packet: Packet<'_>) -> Result<Step, Invalid> {
+    by_number!(packet.headers.protocol, P => P::packet(connection, packet), Err(Invalid::Untracked))
 }
 
 /// [`L4Proto::manip_pkt`].
@@ -216,8 +239,8 @@ pub fn can_early_drop(state: State) -> bool {
 }
 
 /// [`L4Proto::timeouts`].
-pub fn timeouts(state: State, timeouts: &Timeouts) -> u32 {
-    by_number!(state.protocol(), P => P::timeouts(state, timeouts), 0)
+pub fn timeouts<F: Family>(entry: &Entry<F>, state: State, timeouts: &Timeouts) -> u32 {
+    by_number!(state.protocol(), P => P::timeouts(entry, state, timeouts), 0)
 }
 
 /// The tuple word of a packet between these ports, as [`shown`] names them.

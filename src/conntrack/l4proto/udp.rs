@@ -1,6 +1,6 @@
 //! UDP (RFC 768): a connection is as long as packets come; how long depends on whether both sides were heard.
 
-use super::{Invalid, L4Proto, Packet, Step, Wish, note_reply, put16};
+use super::{Connection, Invalid, L4Proto, Packet, Settings, Step, Wish, note_reply, put16};
 use crate::conntrack::{Direction, Entry, Family, State, TcpState, Timeouts};
 use crate::packet::{Ip, be16, checksum, udp};
 
@@ -25,12 +25,12 @@ impl L4Proto for Udp {
         if sent_none || packet.sum(length, length) == 0xffff { Ok(()) } else { Err(Invalid::UdpChecksum) }
     }
 
-    fn new(_: Packet<'_>) -> Result<State, Invalid> {
+    fn new(_: Packet<'_>, _: &Settings) -> Result<State, Invalid> {
         Ok(State::new(Self::NUMBER, TcpState::None))
     }
 
-    fn packet<F: Family>(entry: &Entry<F>, direction: Direction, _: Packet<'_>) -> Result<Step, Invalid> {
-        note_reply(entry, direction);
+    fn packet<F: Family>(connection: &Connection<'_, F>, _: Packet<'_>) -> Result<Step, Invalid> {
+        note_reply(connection.found.entry, connection.found.direction);
         Ok(Step::Accept)
     }
 
@@ -49,7 +49,7 @@ impl L4Proto for Udp {
         wish.port(number)
     }
 
-    fn timeouts(state: State, timeouts: &Timeouts) -> u32 {
+    fn timeouts<F: Family>(_: &Entry<F>, state: State, timeouts: &Timeouts) -> u32 {
         if state.has(State::SEEN_REPLY) { timeouts.udp_stream } else { timeouts.udp }
     }
 }

@@ -1,0 +1,187 @@
+//! What becomes of a segment of a known connection, and what the connection is afterwards: a function of what is known, without a
+//! connection (`nf_conntrack_tcp_packet` of the kernel).
+
+use super::options::Offer;
+use super::states::{Cell, Kind, cell};
+use super::window::{Judged, Seen, Sides, before, tcp_in_window};
+use super::{IGNORED, LIBERAL, RESETTING, SIMULTANEOUS_OPEN, TcpState};
+use crate::conntrack::l4proto::Settings;
+use crate::conntrack::{Direction, State};
+use crate::packet::tcp::Segment;
+
+/// A SYN of the client in the middle of a connection that was forwarded without being believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::conntrack) struct IgnoredSyn {
+    /// The sequence number behind it.
+    pub end: u32,
+    /// Its window.
+    pub window: u16,
+    /// Its window scale option.
+    pub scale: Option<u8>,
+    /// It takes SACK.
+    pub sack: bool,
+}
+
+/// All that is known of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    pub state: State,
+    pub sides: Sides,
+    /// The SYN that [`IGNORED`] stands for.
+    pub syn: Option<IgnoredSyn>,
+}
+
+/// What becomes of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It goes on.
+    Forward,
+    /// It goes on, and the connection ends with it.
+    End,
+    /// The state does not allow it.
+    BadState,
+    /// It is beyond the window.
+    OutOfWindow,
+    /// A RST below what the other side has acknowledged.
+    BadReset,
+    /// It begins a new connection.
+    Reopen,
+}
+
+/// Judges a segment; `known` is what is known afterwards. Unchanged if the segment is dropped.
+pub(super) fn judge(known: &mut Known, direction: Direction, segment: &Segment<'_>, settings: &Settings) -> Verdict {
+    let before = *known;
+    let verdict = look(known, direction, segment, settings);
+    if !matches!(verdict, Verdict::Forward | Verdict::End) {
+        *known = before;
+    } else if direction == Direction::Reply {
+        known.state = known.state.with(State::SEEN_REPLY);
+    }
+    verdict
+}
+
+fn look(known: &mut Known, direction: Direction, segment: &Segment<'_>, settings: &Settings) -> Verdict {
+    let (old, kind) = (known.state.tcp(), Kind::of(segment.flags));
+    match cell(direction, kind, old) {
+        Cell::Invalid => Verdict::BadState,
+        Cell::Reopen => Verdict::Reopen,
+        Cell::Ignore => ignore(known, direction, kind, segment),
+        Cell::To(_) if is_challenge(known, direction, kind) => {
+            known.state = known.state.without(IGNORED);
+            Verdict::Forward
+        }
+        Cell::To(TcpState::Close) if kind == Kind::Rst => reset(known, direction, segment, settings),
+        Cell::To(TcpState::SynRecv)
+            if direction == Direction::Reply && kind == Kind::Ack && known.state.has(SIMULTANEOUS_OPEN) =>
+        {
+            // Its SYN was answered by the client's SYN/ACK before.
+            enter_if_inside(known, direction, segment, settings, TcpState::Established)
+        }
+        Cell::To(to) => enter_if_inside(known, direction, segment, settings, to),
+    }
+}
+
+/// Whether this is the backend's answer to a SYN that was ignored: it does not acknowledge the FIN (RFC 5961, section 4.2).
+fn is_challenge(known: &Known, direction: Direction, kind: Kind) -> bool {
+    known.state.tcp() == TcpState::LastAck && kind == Kind::Ack && direction == Direction::Reply && known.state.has(IGNORED)
+}
+
+/// A segment that weir does not believe and the receiver may.
+fn ignore(known: &mut Known, direction: Direction, kind: Kind, segment: &Segment<'_>) -> Verdict {
+    match (direction, kind) {
+        (Direction::Reply, Kind::SynAck) => {
+            let answered = known.syn.filter(|syn| known.state.has(IGNORED) && syn.end == segment.acknowledgment);
+            match answered {
+                Some(syn) => return follow(known, segment, &syn),
+                None => known.state = known.state.without(IGNORED),
+            }
+        }
+        (Direction::Original, Kind::Syn) => {
+            let Offer { scale, sack } = Offer::read(segment.options);
+            known.syn = Some(IgnoredSyn { end: segment.end, window: segment.window, scale, sack });
+            known.state = known.state.with(IGNORED);
+        }
+        // An ACK in the place of the SYN/ACK: the client's RST will have its number. Of this side nothing else is known yet.
+        _ if known.state.tcp() == TcpState::SynSent => {
+            known.sides[Direction::Reply as usize].end = segment.acknowledgment;
+            known.state = known.state.with(IGNORED);
+        }
+        _ => {}
+    }
+    Verdict::Forward
+}
+
+/// Client and backend agree on a connection that weir took for an older one: it begins here for weir, too.
+fn follow(known: &mut Known, segment: &Segment<'_>, syn: &IgnoredSyn) -> Verdict {
+    let offer = Offer { scale: syn.scale, sack: syn.sack };
+    known.sides = [Seen::ignored(syn.end, syn.window, offer), Seen::default()];
+    known.state = known.state.with_tcp(TcpState::SynSent);
+    match tcp_in_window(&mut known.sides, TcpState::SynSent, Direction::Reply, segment) {
+        Judged::Inside => enter(known, Kind::SynAck, TcpState::SynRecv),
+        _ => Verdict::OutOfWindow,
+    }
+}
+
+/// A RST: which ones are believed is told in the head of [`super`].
+fn reset(known: &mut Known, direction: Direction, segment: &Segment<'_>, settings: &Settings) -> Verdict {
+    use TcpState::{Close, CloseWait, FinWait, LastAck, SynSent, TimeWait};
+    let (state, sequence) = (known.state, segment.sequence);
+    let old = state.tcp();
+    // Both sides may be further than weir knows: it takes their word, and there is nothing left to protect.
+    if matches!(old, FinWait | CloseWait | LastAck | TimeWait | Close) {
+        return enter(known, Kind::Rst, Close);
+    }
+    let ignored_syn = known.syn.filter(|_| state.has(IGNORED) && old != SynSent);
+    let established = old == TcpState::Established && state.has(State::ASSURED);
+    let mut to = Close;
+    if let Some(maxack) = known.sides[direction.turned() as usize].maxack
+        && ignored_syn.is_none()
+        && (sequence != 0 || established)
+    {
+        if before(sequence, maxack) {
+            return Verdict::BadReset;
+        }
+        // RFC 5961, section 3.2: exactly what the receiver expects. What its sender sent last may be on its way there still.
+        let exact = sequence == maxack || sequence == known.sides[direction as usize].end;
+        if established && !exact {
+            to = old;
+        }
+    }
+    let answers_syn = state.has(State::SEEN_REPLY) && ignored_syn.is_some_and(|syn| segment.acknowledgment == syn.end);
+    let answers_ack = old == SynSent && state.has(IGNORED) && sequence == known.sides[Direction::Reply as usize].end;
+    if answers_syn || answers_ack {
+        return enter(known, Kind::Rst, to);
+    }
+    enter_if_inside(known, direction, segment, settings, to)
+}
+
+/// The next state, if the segment is in the window.
+fn enter_if_inside(known: &mut Known, direction: Direction, segment: &Segment<'_>, settings: &Settings, to: TcpState) -> Verdict {
+    let liberal = settings.tcp_be_liberal || known.state.has(LIBERAL);
+    match tcp_in_window(&mut known.sides, known.state.tcp(), direction, segment) {
+        Judged::Inside => {}
+        _ if liberal => {}
+        Judged::Ignored => return Verdict::Forward,
+        Judged::Beyond => return Verdict::OutOfWindow,
+    }
+    enter(known, Kind::of(segment.flags), to)
+}
+
+/// The state, and the bits that go with a segment that is believed.
+fn enter(known: &mut Known, kind: Kind, to: TcpState) -> Verdict {
+    let (old, seen_reply) = (known.state.tcp(), known.state.has(State::SEEN_REPLY));
+    let mut state = known.state.with_tcp(to).without(IGNORED | RESETTING);
+    if to == TcpState::SynSent2 {
+        state = state.with(SIMULTANEOUS_OPEN);
+    }
+    if kind == Kind::Rst {
+        // A RST that was believed only half: if nothing follows, it was a true one.
+        state = if to == TcpState::Close { state } else { state.with(RESETTING) };
+    }
+    if seen_reply && matches!(old, TcpState::SynRecv | TcpState::Established) && to == TcpState::Established {
+        state = state.with(State::ASSURED);
+    }
+    known.state = state;
+    // Refused at once: there never was a connection.
+    if kind == Kind::Rst && to == TcpState::Close && !seen_reply { Verdict::End } else { Verdict::Forward }
+}
