@@ -95,6 +95,13 @@ fn with(table: &str, key: &str, value: &str) -> String {
     if key == "maglev_table_size" {
         config.get_mut("service").map(|lines| lines.insert("scheduler".into(), "\"maglev\"".into()));
     }
+    if key == "protocol" && ["\"gre\"", "\"icmp\""].contains(&value) {
+        for (table, key, value) in
+            [("service", "vip", "\"10.0.0.100\""), ("pool.backends", "address", "\"10.1.0.11\""), ("pool.health", "port", "80")]
+        {
+            config.get_mut(table).map(|lines| lines.insert(key.into(), value.into()));
+        }
+    }
     let lines = config.get_mut(table).unwrap_or_else(|| panic!("the table {table} is not in this test"));
     lines.insert(key.to_owned(), value.to_owned());
     write(&config)

@@ -158,7 +158,7 @@ pub struct Service {
     pub vip: IpAddr,
     /// None: every port.
     pub port: Option<u16>,
-    /// `tcp` or `udp`.
+    /// `tcp`, `udp`, `sctp`, `dccp`, `gre`, `icmp` or `icmpv6`.
     pub protocol: String,
     /// Who chooses the backend.
     pub scheduler: String,
@@ -220,11 +220,11 @@ pub struct Neighbour {
 /// One tracked connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Connection {
-    /// `tcp` or `udp`.
+    /// `tcp`, `udp`, `sctp`, `dccp`, `gre`, `icmp` or `icmpv6`.
     pub protocol: String,
-    /// TCP state by the kernel's name; none for other protocols.
+    /// State of TCP, SCTP and DCCP by the kernel's name; none for other protocols.
     pub state: Option<String>,
-    /// Client.
+    /// Client; its port is the identifier of an echo.
     pub source: SocketAddr,
     /// VIP.
     pub destination: SocketAddr,
@@ -234,6 +234,9 @@ pub struct Connection {
     pub snat: SocketAddr,
     /// Name of the service, `-` when it is in no config any more.
     pub service: String,
+    /// The key of a GRE tunnel that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<u32>,
     /// Packets in both directions were seen.
     pub seen_reply: bool,
     /// Not given up first when the table is full.

@@ -77,10 +77,10 @@ pub struct ConnectionFilter {
     /// The VIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<AddressFilter>,
-    /// `tcp` or `udp`.
+    /// A protocol by its name, such as `tcp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
-    /// A TCP state by the kernel's name, such as `ESTABLISHED`; upper or lower case.
+    /// A state by the kernel's name, such as `ESTABLISHED`; upper or lower case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// The backend.
@@ -105,7 +105,7 @@ impl ConnectionFilter {
 }
 
 fn is_state(connection: &ConnectionView, wanted: &str) -> bool {
-    connection.tcp_state.is_some_and(|state| state.name().eq_ignore_ascii_case(wanted))
+    connection.state.is_some_and(|state| state.eq_ignore_ascii_case(wanted))
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@ mod top;
 use super::daemon::{Daemon, print_json, unexpected};
 use super::flow::Flow;
 use crate::admin::{AddressFilter, Answer, Connection, ConnectionFilter, Request};
-use crate::conntrack::TcpState;
+use crate::conntrack::l4proto::state_names;
+use crate::service::Protocol;
 use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
 
 /// Look into the connection table of the running daemon
 #[derive(Debug, clap::Args)]
@@ -59,9 +61,9 @@ struct Filter {
     #[arg(long, value_name = "ADDRESS")]
     dst: Option<AddressFilter>,
     /// Protocol
-    #[arg(long, value_parser = ["tcp", "udp"])]
+    #[arg(long, value_parser = protocol_names())]
     proto: Option<String>,
-    /// TCP state, as the kernel names them
+    /// State of TCP, SCTP or DCCP, as the kernel names them
     #[arg(long, value_parser = state_names(), ignore_case = true)]
     state: Option<String>,
     /// Backend: an address, a prefix, or an address with a port
@@ -72,8 +74,8 @@ struct Filter {
     service: Option<String>,
 }
 
-fn state_names() -> Vec<&'static str> {
-    TcpState::ALL.iter().map(|state| state.name()).collect()
+fn protocol_names() -> Vec<&'static str> {
+    Protocol::ALL.iter().map(|protocol| protocol.name()).collect()
 }
 
 impl Filter {
@@ -219,7 +221,12 @@ fn print_header(out: &mut dyn Write) -> io::Result<()> {
 fn print_line(connection: &Connection, out: &mut dyn Write) -> io::Result<()> {
     let state = connection.state.as_deref().unwrap_or(if connection.seen_reply { "STREAM" } else { "UNREPLIED" });
     let addresses = [connection.source, connection.destination, connection.backend, connection.snat];
-    let [source, destination, backend, snat] = addresses.map(|address| address.to_string());
+    // Port 0 is none: of tunnels, and of who answers an echo.
+    let shown = |address: SocketAddr| if address.port() == 0 { address.ip().to_string() } else { address.to_string() };
+    let [mut source, destination, backend, snat] = addresses.map(shown);
+    if let Some(key) = connection.key {
+        source += &format!(" key {key}");
+    }
     let expires = format!("{}s", connection.expires_in.max(0) / 1000);
     let cells = [&connection.protocol, state, &source, &destination, &backend, &snat, &connection.service, &expires];
     print_columns(out, cells)
@@ -228,6 +235,6 @@ fn print_line(connection: &Connection, out: &mut dyn Write) -> io::Result<()> {
 /// Fixed widths, for the list is printed as it comes; IPv6 addresses may be wider.
 fn print_columns(out: &mut dyn Write, cells: [&str; 8]) -> io::Result<()> {
     let [protocol, state, source, destination, backend, snat, service, expires] = cells;
-    write!(out, "{protocol:<5} {state:<11} {source:<21} {destination:<21} ")?;
+    write!(out, "{protocol:<6} {state:<11} {source:<21} {destination:<21} ")?;
     writeln!(out, "{backend:<21} {snat:<21} {service:<15} {expires}")
 }

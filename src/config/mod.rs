@@ -124,7 +124,7 @@ pub struct Service {
     pub vip: IpAddr,
     /// `None`: every port, kept toward the backend.
     pub port: Option<u16>,
-    /// TCP or UDP.
+    /// What it speaks.
     pub protocol: Protocol,
     /// Who chooses the backend.
     pub scheduler: schedule::Kind,

@@ -106,6 +106,23 @@ impl State {
         Self(u32::from(protocol) | (tcp as u32) << 8)
     }
 
+    /// A connection of a protocol other than TCP that has seen its first packet; `phase` is below 16.
+    pub fn of(protocol: u8, phase: u8) -> Self {
+        Self(u32::from(protocol)).with_phase(phase)
+    }
+
+    /// The protocol's own state, as a number.
+    #[inline(always)]
+    pub fn phase(self) -> u8 {
+        (self.0 >> 8 & 0xf) as u8
+    }
+
+    /// With another one, below 16.
+    #[inline(always)]
+    pub fn with_phase(self, phase: u8) -> Self {
+        Self(self.0 & !Self::PROTOCOL_STATE | u32::from(phase & 0xf) << 8)
+    }
+
     /// IP protocol number.
     #[inline(always)]
     pub fn protocol(self) -> u8 {

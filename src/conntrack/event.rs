@@ -84,6 +84,7 @@ pub struct Event {
 
 /// What a listener hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // nearly all are events, and nobody keeps many
 pub enum Heard {
     /// An event. They come in the order in which they happened; of different threads, but for a thread that was stopped while it told.
     Event(Event),

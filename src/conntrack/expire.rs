@@ -9,7 +9,7 @@ use super::event::{EventKind, Teller};
 use super::family::Family;
 use super::quiescence::{Quiescence, Reader};
 use super::table::Table;
-use super::{ConnectionView, Entry, Millis, Timeouts, natural_end, timeout_of};
+use super::{ConnectionView, Entry, Millis, Timeouts, l4proto, natural_end, timeout_of};
 use std::collections::VecDeque;
 
 /// What one step of the expiry did.
@@ -200,6 +200,8 @@ pub(super) fn view<F: Family>(table: &Table<F>, number: u32, timeouts: &Timeouts
         original: entry.tuple(Original).view(),
         reply: entry.tuple(Reply).view(),
         tcp_state: (state.protocol() == super::TCP).then(|| state.tcp()),
+        state: l4proto::state_name(state),
+        key: l4proto::key(entry.tuple(Original).protocol, entry.tuple(Original).ports),
         seen_reply: state.has(State::SEEN_REPLY),
         assured: state.has(State::ASSURED),
         service: owner.service,

@@ -29,7 +29,7 @@ mod view;
 
 pub use account::{Account, AccountView, Handshake};
 pub use early_drop::Spared;
-pub use entry::{Direction, Entry, Owner, State};
+pub use entry::{Direction, Entry, Owner, Side, State};
 pub use event::{DestroyReason, Event, EventKind, Heard, Listener, Teller};
 pub use expire::Swept;
 pub use family::{Family, V4, V6};

@@ -23,6 +23,10 @@ pub struct ConnectionView {
     pub reply: TupleView,
     /// TCP state; `None` for other protocols.
     pub tcp_state: Option<TcpState>,
+    /// The state by the kernel's name; `None` for protocols without states.
+    pub state: Option<&'static str>,
+    /// The key of a GRE tunnel that has one.
+    pub key: Option<u32>,
     /// Packets were seen in both directions.
     pub seen_reply: bool,
     /// Not given up first when the table is full.
@@ -47,6 +51,8 @@ pub(super) fn blank(tuple: TupleView) -> ConnectionView {
         original: tuple,
         reply: tuple,
         tcp_state: None,
+        state: None,
+        key: None,
         seen_reply: false,
         assured: false,
         service: 0,

@@ -160,12 +160,13 @@ pub(super) fn describe(view: &ConnectionView, names: &Names<'_>, now: Millis) ->
     let silent = if silent > u32::MAX / 2 { 0 } else { silent };
     Connection {
         protocol: protocol_name(view.protocol),
-        state: view.tcp_state.map(|state| state.name().to_owned()),
+        state: view.state.map(str::to_owned),
         source: view.original.source,
         destination: view.original.destination,
         backend: view.reply.source,
         snat: view.reply.destination,
         service: names.service(view.service).to_owned(),
+        key: view.key,
         seen_reply: view.seen_reply,
         assured: view.assured,
         account: view.account.map(|account| describe_account(&account, now)),

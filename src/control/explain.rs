@@ -16,7 +16,7 @@ const PASS: &str = "pass";
 pub(super) fn explain(daemon: &Daemon, flow: Flow) -> Answer {
     let Some(protocol) = Protocol::from_number(flow.protocol) else {
         return Answer::Error {
-            message: format!("protocol {} is not one that weir forwards: allowed are tcp and udp", flow.protocol),
+            message: format!("protocol {} is not one that weir forwards: allowed are {}", flow.protocol, protocols()),
         };
     };
     let mut story = Story::new(flow);
@@ -59,7 +59,12 @@ impl Story {
         let targets = daemon.targets();
         let of_service =
             targets.services.contains(&(address, Some(port), protocol)) || targets.services.contains(&(address, None, protocol));
-        let what = match (targets.snat.contains(&address), of_service) {
+        // Replies are taken of TCP and UDP, and of what there is a service of.
+        let replies =
+            |(vip, _, served): &(IpAddr, Option<u16>, Protocol)| vip.is_ipv4() == address.is_ipv4() && *served == protocol;
+        let is_taken = matches!(protocol, Protocol::Tcp | Protocol::Udp) || targets.services.iter().any(replies);
+        let is_snat = targets.snat.contains(&address) && is_taken;
+        let what = match (is_snat, of_service) {
             (true, _) => "is a SNAT address: the packet is taken for a backend's reply",
             (false, true) => "is a service",
             (false, false) => "is no service and no SNAT address: the kernel gets the packet, untouched",
@@ -69,12 +74,12 @@ impl Story {
             let workers = daemon.workers.len();
             self.say(format!("worker: that of the queue which the network card chooses, one of {workers}"));
         }
-        targets.snat.contains(&address) || of_service
+        is_snat || of_service
     }
 
     fn known(&mut self, daemon: &Daemon, connection: &ConnectionView, direction: Direction) {
         let (protocol, original, reply) = (protocol_name(connection.protocol), connection.original, connection.reply);
-        let state = connection.tcp_state.map_or("", |state| state.name());
+        let state = connection.state.unwrap_or_default();
         self.say(format!("conntrack: known {protocol} connection {state}, {} -> {}", original.source, original.destination));
         let (source, destination) = match direction {
             Direction::Original => (reply.destination, reply.source),
@@ -101,20 +106,22 @@ impl Story {
         ));
         self.told.service = Some(service.name.clone());
         self.told.backend = Some(target);
-        self.sources(daemon, target);
+        self.sources(daemon, service.protocol, target);
         self.route(daemon, target.ip(), next);
     }
 
     /// Which port it would be is decided by who else opens a connection at that moment.
-    fn sources(&mut self, daemon: &Daemon, target: SocketAddr) {
+    fn sources(&mut self, daemon: &Daemon, protocol: Protocol, target: SocketAddr) {
         let snat = daemon.datapath.snapshot.load().snat.clone();
         let addresses = snat.addresses().filter(|address| address.is_ipv4() == target.is_ipv4());
         let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
         let (first, last) = snat.ports.into_inner();
-        self.say(format!(
-            "nat: source {} with the next of the ports {first}-{last} that is free toward {target}",
-            addresses.join(" or ")
-        ));
+        let what = match protocol {
+            Protocol::Icmp | Protocol::Icmpv6 => format!("with the next identifier that is free toward {}", target.ip()),
+            Protocol::Gre => format!("if no other client has a tunnel with the same key by it to {}", target.ip()),
+            _ => format!("with the next of the ports {first}-{last} that is free toward {target}"),
+        };
+        self.say(format!("nat: source {} {what}", addresses.join(" or ")));
     }
 
     fn route(&mut self, daemon: &Daemon, destination: IpAddr, next: Next) {
@@ -145,4 +152,9 @@ impl Story {
         self.say(format!("dropped: {}", reason.sentence()));
         self.told.verdict = reason.label().to_owned();
     }
+}
+
+/// Names of all protocols.
+fn protocols() -> String {
+    Protocol::ALL.iter().map(|protocol| protocol.name()).collect::<Vec<_>>().join(", ")
 }

@@ -141,7 +141,7 @@ pub(super) fn check_source(next_hops: &NextHops, snapshot: &Snapshot, source: Ip
 pub(super) fn opening(service: &Arc<Service>, chosen: usize, port: u16) -> Option<Opening<'_>> {
     let backend = service.pool.backends.get(chosen)?;
     let mut target = backend.address();
-    if service.port.is_none() {
+    if service.port.is_none() && service.protocol.has_ports() {
         target.set_port(port);
     }
     Some(Opening { service, backend, target })

@@ -3,11 +3,9 @@
 //! Checksums are updated by what changed (RFC 1624), never computed anew: a packet that came in with a wrong one leaves with a wrong
 //! one, and its receiver sees it. Only for interfaces that deliver partial checksums is there [`recompute_checksum`].
 
-use crate::conntrack::l4proto::{self, L4Proto, tcp::Tcp, udp::Udp, udp::never_zero};
+use crate::conntrack::l4proto::{self, L4Proto, Packet, dccp::Dccp, sctp, sctp::Sctp, tcp::Tcp, udp::Udp, udp::never_zero};
 use crate::conntrack::{Family, Tuple, V4, V6};
-use crate::packet::{Headers, Ip, be16, checksum, ipv4, ipv6, tcp, udp};
-
-const TCP: u8 = Tcp::NUMBER;
+use crate::packet::{Headers, Ip, be16, checksum, dccp, ipv4, ipv6, tcp, udp};
 
 /// A family whose packets can be read and rewritten.
 pub trait Manip: Family {
@@ -97,27 +95,23 @@ fn manip_other<F: Manip>(transport: &mut [u8], ip: Ip, from: &Tuple<F>, other: &
     l4proto::manip_pkt(from.protocol, transport, ip, from.ports, other.inverted().ports, delta);
 }
 
-/// Computes the checksum of a whole TCP or UDP packet anew: for frames that were received with a partial one. Of other protocols none is
-/// ever partial, or it was computed anew already.
+/// Computes the checksum of a whole packet anew: for frames that were received with a partial one. Those of ICMP and GRE never are.
 pub fn recompute_checksum(bytes: &mut [u8], headers: &Headers) {
-    if !matches!(headers.protocol, Tcp::NUMBER | Udp::NUMBER) {
-        return;
-    }
     let (l4, end) = (headers.l4(), usize::from(headers.end));
-    let at = l4 + if headers.protocol == TCP { tcp::CHECKSUM } else { udp::CHECKSUM };
-    if headers.protocol != TCP && headers.ip == Ip::V4 && be16(bytes, at) == 0 {
-        return;
-    }
-    let addresses = match headers.ip {
-        Ip::V4 => headers.l3() + ipv4::ADDRESSES..headers.l3() + ipv4::HEADER,
-        Ip::V6 => headers.l3() + ipv6::ADDRESSES..headers.l3() + ipv6::HEADER,
+    let (at, length, covered) = match headers.protocol {
+        Tcp::NUMBER => (l4 + tcp::CHECKSUM, end - l4, end - l4),
+        Udp::NUMBER if headers.ip == Ip::V4 && be16(bytes, l4 + udp::CHECKSUM) == 0 => return,
+        Udp::NUMBER => {
+            let length = usize::from(be16(bytes, l4 + udp::LENGTH)).min(end - l4);
+            (l4 + udp::CHECKSUM, length, length)
+        }
+        Dccp::NUMBER => (l4 + dccp::CHECKSUM, end - l4, dccp::covered(&bytes[l4..end])),
+        Sctp::NUMBER => return sctp::write_checksum(&mut bytes[l4..end]),
+        _ => return,
     };
     put16(bytes, at, 0);
-    let length = if headers.protocol == TCP { end - l4 } else { usize::from(be16(bytes, l4 + udp::LENGTH)) };
-    let covered = &bytes[l4..(l4 + length).min(end)];
-    let sum = checksum::sum(&bytes[addresses]) + checksum::pseudo_header(headers.protocol, length) + checksum::sum(covered);
-    let sum = !checksum::fold(sum);
-    put16(bytes, at, if headers.protocol == TCP { sum } else { never_zero(sum) });
+    let sum = !Packet { bytes, headers }.sum(length, covered);
+    put16(bytes, at, if headers.protocol == Udp::NUMBER { never_zero(sum) } else { sum });
 }
 
 #[inline(always)]

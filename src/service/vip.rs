@@ -19,13 +19,17 @@ pub enum Protocol {
     Udp = 17,
     /// GRE
     Gre = 47,
+    /// DCCP
+    Dccp = 33,
     /// Echoes over IPv6.
     Icmpv6 = 58,
+    /// SCTP
+    Sctp = 132,
 }
 
 impl Protocol {
     /// All of them.
-    pub const ALL: &'static [Protocol] = &[Self::Tcp, Self::Udp, Self::Icmp, Self::Icmpv6, Self::Gre];
+    pub const ALL: &'static [Protocol] = &[Self::Tcp, Self::Udp, Self::Sctp, Self::Dccp, Self::Gre, Self::Icmp, Self::Icmpv6];
 
     /// The IP protocol number.
     pub const fn number(self) -> u8 {
@@ -42,6 +46,8 @@ impl Protocol {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
+            Self::Dccp => "dccp",
             Self::Icmp => "icmp",
             Self::Icmpv6 => "icmpv6",
             Self::Gre => "gre",
@@ -50,7 +56,7 @@ impl Protocol {
 
     /// Whether there are ports: a service may be on one of them.
     pub const fn has_ports(self) -> bool {
-        matches!(self, Self::Tcp | Self::Udp)
+        matches!(self, Self::Tcp | Self::Udp | Self::Sctp | Self::Dccp)
     }
 }
 

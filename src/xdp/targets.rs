@@ -17,8 +17,12 @@ pub struct Targets {
 /// Bits of what an address claims; `enum claim` of `steer.bpf.c` has the same numbers.
 const TCP_PORTS: u16 = 1 << 0;
 const UDP_PORTS: u16 = 1 << 1;
+const SCTP_PORTS: u16 = 1 << 2;
+const DCCP_PORTS: u16 = 1 << 3;
 const TCP_ALL: u16 = 1 << 4;
 const UDP_ALL: u16 = 1 << 5;
+const SCTP_ALL: u16 = 1 << 6;
+const DCCP_ALL: u16 = 1 << 7;
 const GRE_ALL: u16 = 1 << 8;
 const ECHO_REQUESTS: u16 = 1 << 9;
 const ECHO_REPLIES: u16 = 1 << 10;
@@ -30,6 +34,10 @@ fn claim(protocol: Protocol, port: Option<u16>) -> u16 {
         (Protocol::Udp, Some(_)) => UDP_PORTS,
         (Protocol::Tcp, None) => TCP_ALL,
         (Protocol::Udp, None) => UDP_ALL,
+        (Protocol::Sctp, Some(_)) => SCTP_PORTS,
+        (Protocol::Dccp, Some(_)) => DCCP_PORTS,
+        (Protocol::Sctp, None) => SCTP_ALL,
+        (Protocol::Dccp, None) => DCCP_ALL,
         (Protocol::Gre, _) => GRE_ALL,
         (Protocol::Icmp | Protocol::Icmpv6, _) => ECHO_REQUESTS,
     }

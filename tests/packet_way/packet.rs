@@ -1,5 +1,6 @@
 //! Packets as they stand on the wire, built by etherparse.
 
+use super::transports::Other;
 use super::world::FAMILIES;
 use etherparse::{
     EtherType, Ethernet2Header, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpFragOffset, IpHeaders, IpNumber,
@@ -33,6 +34,7 @@ pub(crate) enum Transport {
     Tcp { flags: u8, sequence: u32, acknowledgment: u32, options: Vec<u8> },
     Udp,
     Icmp { kind: u8, code: u8, rest: [u8; 4] },
+    Other(Other),
 }
 
 /// A frame to be.
@@ -79,6 +81,11 @@ pub(crate) fn udp(from: SocketAddr, to: SocketAddr) -> Packet {
 /// An ICMP or ICMPv6 message of this type; ports mean nothing.
 pub(crate) fn icmp(from: SocketAddr, to: SocketAddr, kind: u8) -> Packet {
     packet(from, to, Transport::Icmp { kind, code: 0, rest: [0; 4] }).carrying(&[0x45; 40])
+}
+
+/// A packet with a transport of the other file.
+pub(crate) fn other(from: SocketAddr, to: SocketAddr, transport: Other) -> Packet {
+    packet(from, to, Transport::Other(transport))
 }
 
 fn packet(from: SocketAddr, to: SocketAddr, transport: Transport) -> Packet {
@@ -191,6 +198,7 @@ impl Packet {
 
     fn transport_bytes(&self) -> (IpNumber, Vec<u8>) {
         match &self.transport {
+            Transport::Other(other) => other.bytes(self),
             Transport::Tcp { flags, sequence, acknowledgment, options } => {
                 let mut header = TcpHeader::new(self.from.port(), self.to.port(), *sequence, 0x2000);
                 header.acknowledgment_number = *acknowledgment;

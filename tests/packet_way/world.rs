@@ -1,6 +1,7 @@
 //! The datapath between ports over memory, with a clock that tests move.
 
 use super::packet::{Packet, Transport};
+use super::transports::Other;
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -96,6 +97,8 @@ pub(crate) struct Setup {
     pub(crate) room: usize,
     /// Who does not give way when the table is full.
     pub(crate) spared: Spared,
+    /// The VIPs serve all protocols, not only TCP and UDP.
+    pub(crate) all_protocols: bool,
 }
 
 impl Default for Setup {
@@ -110,6 +113,7 @@ impl Default for Setup {
             tracking: Default::default(),
             room: 2048,
             spared: Spared::Established,
+            all_protocols: false,
         }
     }
 }
@@ -261,8 +265,14 @@ impl World {
         let outcome = self.expect(front, packet, |outcome| outcome.fate == Fate::Transmit(back), &[("new_connections", 1)]);
         let (_, sent) = outcome.sent.expect("it was sent");
         let l4 = packet.l4() - link_length(packet.vlan) + link_length(vlan(self.setup.vlans.1));
-        let port = u16::from_be_bytes([sent[l4], sent[l4 + 1]]);
-        assert!(self.setup.snat_ports.contains(&port), "port {port}");
+        // An echo has its identifier elsewhere, and any will do; a tunnel has nothing of the kind.
+        let port = match &packet.transport {
+            Transport::Other(Other::Echo { .. }) => u16::from_be_bytes([sent[l4 + 4], sent[l4 + 5]]),
+            Transport::Other(Other::Gre) => 0,
+            _ => u16::from_be_bytes([sent[l4], sent[l4 + 1]]),
+        };
+        let is_port = !matches!(packet.transport, Transport::Other(Other::Echo { .. } | Other::Gre));
+        assert!(!is_port || self.setup.snat_ports.contains(&port), "port {port}");
         let family = if packet.from.is_ipv4() { Family::V4 } else { Family::V6 };
         let snat = SocketAddr::new(family.snat(), port);
         self.compare(packet, &sent, (snat, backend), back, peer_mac(back));
@@ -387,7 +397,7 @@ fn snapshot(setup: &Setup, backends: &[Arc<Backend>]) -> Snapshot {
     let mut services = Vec::new();
     for (family, backends) in [(Family::V4, v4), (Family::V6, v6)] {
         for (vip, port) in [(family.vip(), Some(80)), (family.any_port_vip(0), None)] {
-            for protocol in [Protocol::Tcp, Protocol::Udp] {
+            for protocol in protocols(setup, family, port) {
                 let pool = Arc::new(Pool::new("pool", backends.clone()));
                 services.push(Arc::new(Service {
                     id: ServiceId(services.len() as u16),
@@ -416,6 +426,17 @@ fn snapshot(setup: &Setup, backends: &[Arc<Backend>]) -> Snapshot {
         spared: setup.spared,
         tracking: setup.tracking,
     }
+}
+
+fn protocols(setup: &Setup, family: Family, port: Option<u16>) -> Vec<Protocol> {
+    let mut protocols = vec![Protocol::Tcp, Protocol::Udp];
+    if setup.all_protocols {
+        protocols.extend([Protocol::Sctp, Protocol::Dccp]);
+        if port.is_none() {
+            protocols.extend([Protocol::Gre, if family == Family::V4 { Protocol::Icmp } else { Protocol::Icmpv6 }]);
+        }
+    }
+    protocols
 }
 
 fn next_hops(setup: &Setup) -> NextHops {

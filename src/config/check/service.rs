@@ -20,7 +20,15 @@ pub(super) struct Checked {
     destination: Option<Located<(Endpoint, Protocol)>>,
 }
 
-const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+/// `icmp` is that of the VIP's family.
+const PROTOCOLS: &[(&str, Protocol)] = &[
+    ("tcp", Protocol::Tcp),
+    ("udp", Protocol::Udp),
+    ("sctp", Protocol::Sctp),
+    ("dccp", Protocol::Dccp),
+    ("gre", Protocol::Gre),
+    ("icmp", Protocol::Icmp),
+];
 
 pub(super) fn check_services(raw: &Raw, problems: &mut Problems) -> Vec<Checked> {
     let services: Vec<_> = raw.service.iter().map(|service| check_service(service, problems)).collect();
@@ -44,6 +52,8 @@ fn check_service(raw: &Spanned<raw::Service>, problems: &mut Problems) -> Checke
     let protocol =
         problems.required("service.protocol", &service.protocol, raw.span(), &quoted(PROTOCOLS.iter().map(|(name, _)| *name)));
     let protocol = problems.value("service.protocol", protocol, |text| one_of("protocol", text, PROTOCOLS));
+    let protocol = protocol.map(|protocol| Located { value: of_family(protocol.value, vip.as_ref()), span: protocol.span });
+    check_port(vip.as_ref(), protocol.as_ref(), problems);
     let pool = problems.required("service.pool", &service.pool, raw.span(), "the name of a [[pool]]");
     let pool = pool.map(|pool| Located { value: pool.get_ref().clone(), span: pool.span() });
     let scheduler = problems.value("service.scheduler", service.scheduler.as_ref(), |text| {
@@ -69,6 +79,25 @@ fn check_service(raw: &Spanned<raw::Service>, problems: &mut Problems) -> Checke
         pool,
         table_size,
         name,
+    }
+}
+
+fn of_family(protocol: Protocol, vip: Option<&Located<Endpoint>>) -> Protocol {
+    match (protocol, vip) {
+        (Protocol::Icmp, Some(vip)) if vip.value.address.is_ipv6() => Protocol::Icmpv6,
+        _ => protocol,
+    }
+}
+
+fn check_port(vip: Option<&Located<Endpoint>>, protocol: Option<&Located<Protocol>>, problems: &mut Problems) {
+    let (Some(vip), Some(protocol)) = (vip, protocol) else { return };
+    if let Some(port) = vip.value.port.filter(|_| !protocol.value.has_ports()) {
+        let found = format!("{} has no ports, and here is port {port}", protocol.value);
+        problems.add(
+            Problem::new("service.vip", found, "an address without a port")
+                .at(Place::new(vip.span.clone(), "with a port"))
+                .at(Place::new(protocol.span.clone(), "the protocol")),
+        );
     }
 }
 

@@ -19,6 +19,20 @@ pub enum Invalid {
     UdpChecksum,
     /// The ICMP or ICMPv6 checksum is wrong.
     IcmpChecksum,
+    /// The SCTP checksum is wrong.
+    SctpChecksum,
+    /// An SCTP packet that does not open an association.
+    SctpNotInit,
+    /// An SCTP packet whose verification tag is not the one that was agreed on.
+    SctpTag,
+    /// An SCTP chunk that the state does not allow.
+    SctpState,
+    /// The DCCP checksum is wrong.
+    DccpChecksum,
+    /// A DCCP packet that does not open a connection.
+    DccpNotRequest,
+    /// A DCCP packet that the state does not allow.
+    DccpState,
     /// An echo reply that nobody asked for, or an echo in the wrong direction.
     IcmpUnrequested,
 }

@@ -3,24 +3,30 @@
 //!
 //! TCP and UDP are called by name where a packet changes nothing; everything else goes through the functions below, out of line.
 
+pub mod dccp;
 pub mod gre;
 pub mod icmp;
 pub mod icmpv6;
+pub mod sctp;
 pub mod tcp;
 pub mod udp;
 
 mod invalid;
+mod named_states;
 mod wish;
 
 pub use invalid::Invalid;
+pub use named_states::{DccpState, SctpState};
 pub use tcp::TcpState;
 pub use wish::Wish;
 
 use super::{Direction, Entry, Family, Found, Now, State, Table, Timeouts};
 use crate::packet::{Headers, Ip, Payload, checksum, ipv4, ipv6};
+use dccp::Dccp;
 use gre::Gre;
 use icmp::Icmp;
 use icmpv6::Icmpv6;
+use sctp::Sctp;
 use tcp::Tcp;
 use udp::Udp;
 
@@ -163,6 +169,14 @@ macro_rules! by_number {
                 type $protocol = Gre;
                 $call
             }
+            Sctp::NUMBER => {
+                type $protocol = Sctp;
+                $call
+            }
+            Dccp::NUMBER => {
+                type $protocol = Dccp;
+                $call
+            }
             _ => $none,
         }
     };
@@ -172,9 +186,9 @@ macro_rules! by_number {
 #[inline(always)]
 pub fn is_tracked(headers: &Headers) -> bool {
     match headers.payload {
-        Payload::Tcp(_) | Payload::Udp | Payload::Gre => true,
+        Payload::Tcp(_) | Payload::Udp | Payload::Sctp | Payload::Dccp(_) | Payload::Gre => true,
         Payload::Icmp(_) => headers.is_echo(),
-        Payload::Fragment | Payload::Quoted | Payload::Sctp | Payload::Dccp(_) => false,
+        Payload::Fragment | Payload::Quoted => false,
     }
 }
 
@@ -218,6 +232,7 @@ pub fn manip_pkt(protocol: u8, transport: &mut [u8], ip: Ip, from: u32, to: u32,
 /// packet cannot be made right in a quote of it, and nobody looks at it there.
 pub fn manip_quoted(protocol: u8, transport: &mut [u8], ip: Ip, from: u32, to: u32, addresses: u64) {
     match protocol {
+        Sctp::NUMBER => transport[..4].copy_from_slice(&to.to_be_bytes()),
         Tcp::NUMBER if transport.len() < crate::packet::tcp::CHECKSUM + 2 => transport[..4].copy_from_slice(&to.to_be_bytes()),
         _ => manip_pkt(protocol, transport, ip, from, to, addresses),
     }
@@ -241,6 +256,31 @@ pub fn can_early_drop(state: State) -> bool {
 /// [`L4Proto::timeouts`].
 pub fn timeouts<F: Family>(entry: &Entry<F>, state: State, timeouts: &Timeouts) -> u32 {
     by_number!(state.protocol(), P => P::timeouts(entry, state, timeouts), 0)
+}
+
+/// The key in a tuple word of GRE.
+pub fn key(protocol: u8, word: u32) -> Option<u32> {
+    (protocol == Gre::NUMBER && word != 0).then_some(word)
+}
+
+/// The name of the state, of protocols that have any.
+pub fn state_name(state: State) -> Option<&'static str> {
+    match state.protocol() {
+        Tcp::NUMBER => Some(state.tcp().name()),
+        Sctp::NUMBER => Some(SctpState::of(state).name()),
+        Dccp::NUMBER => Some(DccpState::of(state).name()),
+        _ => None,
+    }
+}
+
+/// Names of states of any protocol, without doublets.
+pub fn state_names() -> Vec<&'static str> {
+    let names = TcpState::ALL.iter().map(|state| state.name());
+    let names = names.chain(SctpState::ALL.iter().map(|state| state.name()));
+    let mut names: Vec<_> = names.chain(DccpState::ALL.iter().map(|state| state.name())).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// The tuple word of a packet between these ports, as [`shown`] names them.
