@@ -89,11 +89,22 @@ fn write(config: &BTreeMap<&str, Lines>) -> String {
     text
 }
 
+/// The scheduler without which a key is refused.
+fn scheduler_of(key: &str) -> Option<&'static str> {
+    match key {
+        "maglev_table_size" => Some("\"maglev\""),
+        "hash_balance_factor" => Some("\"bounded_hash\""),
+        "priority" => Some("\"failover\""),
+        "overflow_at" => Some("\"first_available\""),
+        _ => None,
+    }
+}
+
 /// The base with one key set, and what that key needs beside it.
 fn with(table: &str, key: &str, value: &str) -> String {
     let mut config = base();
-    if key == "maglev_table_size" {
-        config.get_mut("service").map(|lines| lines.insert("scheduler".into(), "\"maglev\"".into()));
+    if let Some(scheduler) = scheduler_of(key) {
+        config.get_mut("service").map(|lines| lines.insert("scheduler".into(), scheduler.into()));
     }
     if key == "protocol" && ["\"gre\"", "\"icmp\""].contains(&value) {
         for (table, key, value) in
@@ -143,7 +154,7 @@ fn defaults_are_what_they_are_said_to_be() {
     let mut tried = 0;
     for key in documented() {
         let Some(default) = default_of(&key) else { continue };
-        let unset = if key.name == "maglev_table_size" { with("service", "scheduler", "\"maglev\"") } else { write(&base()) };
+        let unset = scheduler_of(&key.name).map_or_else(|| write(&base()), |scheduler| with("service", "scheduler", scheduler));
         assert_eq!(accepted(&with(&key.table, &key.name, default)), accepted(&unset), "{key:?}");
         tried += 1;
     }
@@ -219,6 +230,8 @@ fn a_reload_applies_what_it_is_said_to() {
             ("service", "protocol") => "\"udp\"",
             ("service", "scheduler") => "\"least_conn\"",
             ("service", "maglev_table_size") => "251",
+            ("service", "hash_balance_factor") => "150",
+            ("pool.backends", "priority") => "3",
             ("service" | "pool", "name" | "pool") => continue, // Names that refer to each other; a name is no setting.
             ("pool", "health") => "{ type = \"tcp\" }",
             ("pool", "backends") => "[{ address = \"10.1.0.12:80\" }]",

@@ -152,6 +152,10 @@ pub struct Backend {
     pub address: SocketAddr,
     /// 0 to 65535; 0 takes no new connections.
     pub weight: u32,
+    /// The tier of [`schedule::Failover`]; the lowest one that has anybody serves.
+    pub priority: u32,
+    /// Connections at which [`schedule::Kind::FirstAvailable`] goes on to the next one; `None`: never.
+    pub overflow_at: Option<u32>,
 }
 
 /// A config is text written by people: more than this is another file.

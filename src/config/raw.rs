@@ -80,6 +80,7 @@ pub(super) struct Service {
     pub(super) protocol: Maybe<String>,
     pub(super) scheduler: Maybe<String>,
     pub(super) maglev_table_size: Maybe<i64>,
+    pub(super) hash_balance_factor: Maybe<i64>,
     pub(super) pool: Maybe<String>,
 }
 
@@ -96,6 +97,8 @@ pub(super) struct Pool {
 pub(super) struct Backend {
     pub(super) address: Maybe<String>,
     pub(super) weight: Maybe<i64>,
+    pub(super) priority: Maybe<i64>,
+    pub(super) overflow_at: Maybe<i64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -50,8 +50,12 @@ fn the_shortest_useful_file_means_what_it_says() {
     let [service] = &config.services[..] else { panic!("{:?}", config.services) };
     assert_eq!((service.vip, service.port, service.scheduler), ("10.0.0.100".parse().unwrap(), Some(443), Kind::Maglev));
     let [pool] = &config.pools[..] else { panic!("{:?}", config.pools) };
-    let backends =
-        [("10.1.0.11:8443", 10), ("10.1.0.12:8443", 1)].map(|(a, weight)| Backend { address: a.parse().unwrap(), weight });
+    let backends = [("10.1.0.11:8443", 10), ("10.1.0.12:8443", 1)].map(|(a, weight)| Backend {
+        address: a.parse().unwrap(),
+        weight,
+        priority: 0,
+        overflow_at: None,
+    });
     assert_eq!(pool.backends, backends);
     let health = pool.health.as_ref().unwrap();
     assert_eq!(

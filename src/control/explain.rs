@@ -100,9 +100,9 @@ impl Story {
         self.say("conntrack: no connection is known; this packet would open one (TCP: if it is a SYN)".to_owned());
         self.say(format!("service: {}", service.name));
         let member = &backend.member;
-        let (weight, connections) = (member.weight(), member.connections());
+        let (weight, connections, reason) = (member.weight(), member.connections(), service.scheduler.kind().reason());
         self.say(format!(
-            "scheduler: {scheduler} would now choose {target} of pool {pool} (weight {weight}, {connections} connections)"
+            "scheduler: {scheduler} would now choose {target} of pool {pool} (weight {weight}, {connections} connections): {reason}"
         ));
         self.told.service = Some(service.name.clone());
         self.told.backend = Some(target);

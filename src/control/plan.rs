@@ -1,6 +1,6 @@
 //! What a reload changes, in sentences.
 
-use crate::config::{Config, Pool, Service};
+use crate::config::{Backend, Config, Pool, Service};
 use crate::conntrack::Spared;
 use std::net::SocketAddr;
 
@@ -71,23 +71,31 @@ fn plan_pools(old: &Config, new: &Config, steps: &mut Vec<String>) {
 
 fn plan_pool(old: &Pool, new: &Pool, steps: &mut Vec<String>) {
     let name = &new.name;
-    let weight = |pool: &Pool, address: SocketAddr| {
-        pool.backends.iter().find(|backend| backend.address == address).map(|backend| backend.weight)
-    };
+    let find = |pool: &Pool, address: SocketAddr| pool.backends.iter().find(|backend| backend.address == address).copied();
     for backend in &new.backends {
-        let (address, now) = (backend.address, backend.weight);
-        match weight(old, address) {
-            None => steps.push(format!("pool {name}: backend {address} added, weight {now}")),
-            Some(before) if before != now => steps.push(format!("pool {name}: backend {address} weight {now}, before {before}")),
-            Some(_) => {}
+        match find(old, backend.address) {
+            None => steps.push(format!("pool {name}: backend {} added, weight {}", backend.address, backend.weight)),
+            Some(known) => plan_backend(name, &known, backend, steps),
         }
     }
-    for gone in old.backends.iter().filter(|backend| weight(new, backend.address).is_none()) {
+    for gone in old.backends.iter().filter(|backend| find(new, backend.address).is_none()) {
         steps.push(format!("pool {name}: backend {} removed, its connections go on until they end", gone.address));
     }
     if old.health != new.health {
         let how = if new.health.is_some() { "changed" } else { "removed, every backend counts as up" };
         steps.push(format!("pool {name}: health check {how}"));
+    }
+}
+
+fn plan_backend(pool: &str, old: &Backend, new: &Backend, steps: &mut Vec<String>) {
+    let limit = |limit: Option<u32>| limit.map_or("never".to_owned(), |limit| limit.to_string());
+    let changes = [
+        ("weight", new.weight.to_string(), old.weight.to_string()),
+        ("priority", new.priority.to_string(), old.priority.to_string()),
+        ("overflow_at", limit(new.overflow_at), limit(old.overflow_at)),
+    ];
+    for (what, now, before) in changes.iter().filter(|(_, now, before)| now != before) {
+        steps.push(format!("pool {pool}: backend {} {what} {now}, before {before}", new.address));
     }
 }
 
@@ -158,6 +166,21 @@ mod tests {
                 "pool web: backend 10.1.0.2:80 removed, its connections go on until they end",
             ]
         );
+    }
+
+    #[test]
+    fn backends_change_their_place() {
+        let before = BEFORE.replace("maglev", "failover").replace("weight = 2", "priority = 1");
+        let after = before
+            .replace("priority = 1 }, { address = \"10.1.0.2:80\"", "priority = 2 }, { address = \"10.1.0.2:80\", priority = 3");
+        assert_eq!(
+            plan(&config(&before), &config(&after)),
+            ["pool web: backend 10.1.0.1:80 priority 2, before 1", "pool web: backend 10.1.0.2:80 priority 3, before 0"]
+        );
+        let before = BEFORE.replace("maglev", "first_available");
+        let after = before.replace("weight = 2", "weight = 2, overflow_at = 100");
+        let told = ["pool web: backend 10.1.0.1:80 overflow_at 100, before never"];
+        assert_eq!(plan(&config(&before), &config(&after)), told);
     }
 
     #[test]

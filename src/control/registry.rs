@@ -6,7 +6,7 @@
 
 use crate::config::{Config, Pool as PoolConfig};
 use crate::health::{Start, Target};
-use crate::schedule::{self, Member};
+use crate::schedule::{self, Builder, Member};
 use crate::service::{Backend, BackendId, Pool, Service, ServiceId, Services, Snapshot};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -26,7 +26,7 @@ pub struct Registry {
     /// Ids below it are taken.
     lowest_free: usize,
     generation: u64,
-    /// Where each backend's search for SNAT ports begins; `None`: at the first one.
+    /// Where each backend's search for SNAT ports and each service's draws begin; `None`: at the first one.
     scatter: Option<RandomState>,
 }
 
@@ -83,15 +83,18 @@ impl Registry {
         let known = self.known();
         let pools: HashMap<&str, Arc<Pool>> =
             config.pools.iter().map(|pool| (pool.name.as_str(), self.pool(pool, &known))).collect();
+        let mut builders: HashMap<&str, Builder<'_>> =
+            pools.iter().map(|(name, pool)| (*name, Builder::new(&pool.members))).collect();
         let services = config.services.iter().filter_map(|service| {
             let pool = pools.get(service.pool.as_str())?;
+            let settings = schedule::Settings { seed: self.seed(&service.name), ..service.scheduler_settings };
             Some(Arc::new(Service {
                 id: self.service_id(&service.name),
                 name: service.name.clone(),
                 vip: service.vip,
                 port: service.port,
                 protocol: service.protocol,
-                scheduler: schedule::build(service.scheduler, service.scheduler_settings, &pool.members),
+                scheduler: builders.get_mut(service.pool.as_str())?.build(service.scheduler, settings),
                 pool: Arc::clone(pool),
             }))
         });
@@ -149,12 +152,19 @@ impl Registry {
             backends.push(match id.and_then(|id| self.backends[usize::from(id.0)].clone()) {
                 Some(kept) => {
                     kept.member.set_weight(backend.weight);
+                    kept.member.set_priority(backend.priority);
+                    kept.member.set_overflow_at(backend.overflow_at);
                     if config.health.is_none() {
                         kept.member.set_eligible(true);
                     }
                     kept
                 }
-                None => self.add(&config.name, Member::new(backend.address, backend.weight, starts_up)),
+                None => {
+                    let member = Member::new(backend.address, backend.weight, starts_up);
+                    member.set_priority(backend.priority);
+                    member.set_overflow_at(backend.overflow_at);
+                    self.add(&config.name, member)
+                }
             });
         }
         Arc::new(Pool::new(&config.name, backends))
@@ -174,6 +184,11 @@ impl Registry {
         }
         self.backends[self.lowest_free] = Some(Arc::clone(&backend));
         backend
+    }
+
+    /// Where a service's draws begin: elsewhere after every reload, so that many reloads in a row do not all begin with the same backend.
+    fn seed(&self, service: &str) -> u64 {
+        self.scatter.as_ref().map_or(0, |scatter| scatter.hash_one((service, self.generation)))
     }
 
     fn service_id(&mut self, name: &str) -> ServiceId {

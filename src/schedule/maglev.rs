@@ -1,10 +1,8 @@
 //! Consistent hashing by a lookup table, after Maglev (Eisenbud et al., NSDI 2016, section 3.4), with weights.
 
 use super::hash::{below, hash_socket};
-use super::{Member, Request, Scheduler, next_with_weight};
+use super::{Kind, Member, Request, Scheduler, next_with_weight, places};
 use arc_swap::ArcSwap;
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -22,10 +20,8 @@ pub struct Maglev {
 
 /// Fixed: nodes with other seeds would disagree.
 const CLIENT_SEED: u64 = 0x7765_6972_2d6d_676c; // "weir-mgl"
-const OFFSET_SEED: u64 = 0x7765_6972_2d6f_6666; // "weir-off"
-const SKIP_SEED: u64 = 0x7765_6972_2d73_6b70; // "weir-skp"
 
-/// A table size that [`Maglev`] cannot have.
+/// A table size that [`Maglev`] and its relatives cannot have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{size} is not a prime from {} to {}; near it: {below} and {above}", Maglev::LEAST_TABLE_SIZE, Maglev::MOST_TABLE_SIZE)]
 pub struct BadTableSize {
@@ -56,14 +52,14 @@ impl Maglev {
 
     /// Ready to pick among these members. `size` has passed [`Maglev::check_table_size`].
     pub fn new(size: u32, members: &[Arc<Member>]) -> Self {
-        Self { size, table: ArcSwap::from_pointee(build_table(size, members)) }
+        Self { size, table: ArcSwap::from_pointee(places::fill(size, members, Member::weight)) }
     }
 
     fn choose(&self, request: &Request, members: &[Arc<Member>]) -> Option<usize> {
         let table = self.table.load();
         let hash = hash_socket(CLIENT_SEED, SocketAddr::new(request.client, request.client_port));
         let place = below(hash, table.len() as u64) as usize;
-        next_with_weight(members, table.get(place).map_or(0, |member| usize::from(*member)))
+        next_with_weight(members, usize::from(*table.get(place)?))
     }
 }
 
@@ -71,67 +67,9 @@ fn is_prime(number: u32) -> bool {
     number >= 2 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
 }
 
-/// A member on its walk over the table: place, place + skip, ... (mod size), each visited once since the size is prime.
-#[derive(Debug, PartialEq, Eq)]
-struct Walk {
-    address: SocketAddr,
-    member: u16,
-    weight: u64,
-    taken: u64,
-    place: u64,
-    skip: u64,
-}
-
-impl Walk {
-    fn start(member: u16, address: SocketAddr, weight: u32, size: u64) -> Self {
-        let place = below(hash_socket(OFFSET_SEED, address), size);
-        let skip = below(hash_socket(SKIP_SEED, address), size - 1) + 1;
-        Self { address, member, weight: u64::from(weight), taken: 0, place, skip }
-    }
-}
-
-/// Whose turn is earlier: the one with the smaller (2 taken + 1) / weight. These are Webster's divisors: after any number of turns each
-/// has its share within about one. With equal weights that is the paper's round over all members. Ties go by address.
-impl Ord for Walk {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let turn = (2 * self.taken + 1) * other.weight;
-        turn.cmp(&((2 * other.taken + 1) * self.weight)).then_with(|| self.address.cmp(&other.address))
-    }
-}
-
-impl PartialOrd for Walk {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-const FREE: u32 = u32::MAX;
-
-fn build_table(size: u32, members: &[Arc<Member>]) -> Vec<u16> {
-    let walkers = members.iter().enumerate().filter_map(|(index, member)| {
-        let weight = member.weight();
-        (weight > 0).then(|| Reverse(Walk::start(index as u16, member.address, weight, u64::from(size))))
-    });
-    let mut turns: BinaryHeap<Reverse<Walk>> = walkers.collect();
-    if turns.is_empty() {
-        return Vec::new();
-    }
-    let mut table = vec![FREE; size as usize];
-    for _ in 0..size {
-        let Some(mut first) = turns.peek_mut() else { break };
-        let walk = &mut first.0;
-        while table[walk.place as usize] != FREE {
-            walk.place = (walk.place + walk.skip) % u64::from(size);
-        }
-        table[walk.place as usize] = u32::from(walk.member);
-        walk.taken += 1;
-    }
-    table.into_iter().map(|member| member as u16).collect()
-}
-
 impl Scheduler for Maglev {
-    fn name(&self) -> &'static str {
-        super::Kind::Maglev.name()
+    fn kind(&self) -> Kind {
+        Kind::Maglev
     }
 
     fn pick(&self, request: &Request, members: &[Arc<Member>]) -> Option<usize> {
@@ -143,7 +81,7 @@ impl Scheduler for Maglev {
     }
 
     fn refresh(&self, members: &[Arc<Member>]) {
-        self.table.store(Arc::new(build_table(self.size, members)));
+        self.table.store(Arc::new(places::fill(self.size, members, Member::weight)));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Turns in proportion to the weights, spread out.
 
-use super::{Member, Request, Scheduler, next_with_weight};
+use super::{Kind, Member, Request, Scheduler, next_with_weight};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const MOST_STEPS: usize = 1 << 24;
 impl WeightedRoundRobin {
     /// Ready to pick among these members.
     pub fn new(members: &[Arc<Member>]) -> Self {
-        Self { sequence: ArcSwap::from_pointee(smooth_sequence(members)), turn: AtomicUsize::new(0) }
+        Self { sequence: ArcSwap::from_pointee(smooth_sequence(weights(members))), turn: AtomicUsize::new(0) }
     }
 
     /// Picks after which the sequence begins again; 0 when no member has weight.
@@ -38,9 +38,13 @@ impl WeightedRoundRobin {
 
     fn take_turn(&self, turn: usize, members: &[Arc<Member>]) -> Option<usize> {
         let sequence = self.sequence.load();
-        let planned = turn.checked_rem(sequence.len()).map_or(0, |place| usize::from(sequence[place]));
-        next_with_weight(members, planned)
+        let place = turn.checked_rem(sequence.len())?;
+        next_with_weight(members, usize::from(sequence[place]))
     }
+}
+
+fn weights(members: &[Arc<Member>]) -> impl Iterator<Item = u32> {
+    members.iter().map(|member| member.weight())
 }
 
 /// Members of equal share. They have the turns of all of them together, one after the other.
@@ -64,8 +68,8 @@ fn group(shares: &[i64]) -> Vec<Group> {
 
 /// Each step gives every group its share as credit; the richest has the turn and pays for all. Ties go to the lighter members, which
 /// wait longer for their next one.
-fn smooth_sequence(members: &[Arc<Member>]) -> Vec<u16> {
-    let weights: Vec<i64> = members.iter().map(|member| i64::from(member.weight())).collect();
+pub(super) fn smooth_sequence(weights: impl Iterator<Item = u32>) -> Vec<u16> {
+    let weights: Vec<i64> = weights.map(i64::from).collect();
     let shares = shorten(&weights);
     let length: i64 = shares.iter().sum();
     let mut groups = group(&shares);
@@ -101,8 +105,8 @@ fn greatest_common_divisor(a: i64, b: i64) -> i64 {
 }
 
 impl Scheduler for WeightedRoundRobin {
-    fn name(&self) -> &'static str {
-        super::Kind::WeightedRoundRobin.name()
+    fn kind(&self) -> Kind {
+        Kind::WeightedRoundRobin
     }
 
     fn pick(&self, _request: &Request, members: &[Arc<Member>]) -> Option<usize> {
@@ -114,6 +118,6 @@ impl Scheduler for WeightedRoundRobin {
     }
 
     fn refresh(&self, members: &[Arc<Member>]) {
-        self.sequence.store(Arc::new(smooth_sequence(members)));
+        self.sequence.store(Arc::new(smooth_sequence(weights(members))));
     }
 }

@@ -4,6 +4,7 @@ mod expiry;
 mod flood;
 mod flows;
 mod measure;
+mod schedulers;
 mod subject;
 mod traffic;
 
@@ -48,6 +49,7 @@ pub(super) struct Bench {
 enum Part {
     Flood(flood::Flood),
     Expiry(expiry::ExpiryBench),
+    Schedulers(schedulers::Schedulers),
 }
 
 impl Bench {
@@ -56,6 +58,7 @@ impl Bench {
             None => self.measure(out)?,
             Some(Part::Flood(flood)) => flood.run(out)?,
             Some(Part::Expiry(expiry)) => expiry.run(out)?,
+            Some(Part::Schedulers(schedulers)) => schedulers.run(out)?,
         }
         Ok(Outcome::Fine)
     }

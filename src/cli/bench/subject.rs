@@ -92,7 +92,7 @@ impl Subject {
 }
 
 /// The least time that two readings of the clock are apart.
-fn clock_cost() -> Duration {
+pub(super) fn clock_cost() -> Duration {
     let pairs = (0..10_000).map(|_| Instant::now().elapsed());
     pairs.min().unwrap_or_default()
 }

@@ -4,6 +4,7 @@ use super::problems::{Located, Problems};
 use super::{pool, service, snat};
 use crate::config::value::{Endpoint, family, quoted};
 use crate::config::{Place, Problem};
+use crate::schedule::Kind;
 use crate::xdp::{MAX_ADDRESSES, MAX_SERVICES};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -25,6 +26,7 @@ pub(super) fn check_together(
     check_own_addresses(services, pools, snat, problems);
     for pool in pools {
         check_probe_port(pool, problems);
+        check_ranks(pool, services, problems);
     }
     for service in services {
         if let Some(pool) = find_pool(service, pools, problems) {
@@ -117,6 +119,26 @@ fn check_probe_port(pool: &pool::Checked, problems: &mut Problems) {
                 .at(Place::new(health.span.clone(), "in here"))
                 .at(Place::new(backend.span.clone(), "no port")),
         );
+    }
+}
+
+/// A key that only one scheduler heeds, in a pool of which no service has that scheduler: whoever wrote it expects something of it.
+fn check_ranks(pool: &pool::Checked, services: &[service::Checked], problems: &mut Problems) {
+    let Some(name) = &pool.name else { return };
+    let mine = |service: &&service::Checked| service.pool.as_ref().is_some_and(|pool| pool.value == name.value);
+    let uses: Vec<Option<Kind>> = services.iter().filter(mine).map(|service| service.uses).collect();
+    let priority = pool.ranks.iter().find_map(|ranks| ranks.priority.as_ref());
+    let overflow_at = pool.ranks.iter().find_map(|ranks| ranks.overflow_at.as_ref());
+    let keys =
+        [("pool.backends.priority", priority, Kind::Failover), ("pool.backends.overflow_at", overflow_at, Kind::FirstAvailable)];
+    for (key, given, kind) in keys {
+        // A scheduler that was refused may have been meant to be this one; a pool without services waits for one.
+        let heeded = uses.is_empty() || uses.iter().any(|used| used.is_none_or(|used| used == kind));
+        if let Some(given) = given.filter(|_| !heeded) {
+            let found = format!("no service of the pool {:?} has a scheduler that heeds it", name.value);
+            let allowed = format!("only with scheduler = \"{kind}\"");
+            problems.add(Problem::new(key, found, allowed).at(Place::new(given.span.clone(), "not used")));
+        }
     }
 }
 

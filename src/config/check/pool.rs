@@ -17,16 +17,30 @@ pub(super) struct Checked {
     pub(super) backends: Vec<Located<Endpoint>>,
     /// The list of backends, or the whole pool where there is none.
     pub(super) list: Range<usize>,
-    weights: Vec<u32>,
+    /// What schedulers are told of each of them.
+    pub(super) ranks: Vec<Ranks>,
+}
+
+/// What schedulers are told of a backend.
+#[derive(Debug)]
+pub(super) struct Ranks {
+    weight: u32,
+    pub(super) priority: Option<Located<u32>>,
+    pub(super) overflow_at: Option<Located<u32>>,
 }
 
 impl Checked {
     pub(super) fn into_pool(self) -> Pool {
-        let backends = self.backends.iter().zip(self.weights);
+        let backends = self.backends.iter().zip(self.ranks).map(|(backend, ranks)| Backend {
+            address: backend.value.socket(),
+            weight: ranks.weight,
+            priority: ranks.priority.map_or(0, |priority| priority.value),
+            overflow_at: ranks.overflow_at.map(|limit| limit.value),
+        });
         Pool {
             name: self.name.map(|name| name.value).unwrap_or_default(),
             health: self.health.map(|health| health.value),
-            backends: backends.map(|(backend, weight)| Backend { address: backend.value.socket(), weight }).collect(),
+            backends: backends.collect(),
         }
     }
 }
@@ -47,21 +61,29 @@ fn check_pool(raw: &Spanned<raw::Pool>, problems: &mut Problems) -> Checked {
         problems.add(Problem::new("pool.backends", "the pool has no backend", expected).at(Place::new(list.span(), "")));
     }
     let checked = list.iter().flat_map(|list| list.get_ref()).filter_map(|backend| check_backend(backend, problems));
-    let (backends, weights): (Vec<_>, Vec<_>) = checked.collect();
+    let (backends, ranks): (Vec<_>, Vec<_>) = checked.collect();
     problems.unique("pool.backends.address", backends.iter(), |backend| format!("{} is in this pool twice", backend.socket()));
     check_alike(&backends, problems);
     let health = pool.health.as_ref().map(|health| Located { value: check_health(health, problems), span: health.span() });
-    Checked { name, health, backends, list: list.map_or_else(|| raw.span(), Spanned::span), weights }
+    Checked { name, health, backends, list: list.map_or_else(|| raw.span(), Spanned::span), ranks }
 }
 
-fn check_backend(raw: &Spanned<raw::Backend>, problems: &mut Problems) -> Option<(Located<Endpoint>, u32)> {
+fn check_backend(raw: &Spanned<raw::Backend>, problems: &mut Problems) -> Option<(Located<Endpoint>, Ranks)> {
     let backend = raw.get_ref();
     let address =
         problems.required("pool.backends.address", &backend.address, raw.span(), "an address, such as \"10.1.0.11:8443\"");
     let address = problems.value("pool.backends.address", address, |text| endpoint(text));
-    let weight = problems.value_or("pool.backends.weight", backend.weight.as_ref(), 1, |weight| whole(*weight, 0..=65_535));
-    address.map(|address| (address, weight))
+    let ranks = Ranks {
+        weight: problems.value_or("pool.backends.weight", backend.weight.as_ref(), 1, |weight| whole(*weight, 0..=65_535)),
+        priority: problems.value("pool.backends.priority", backend.priority.as_ref(), |priority| whole(*priority, 0..=255)),
+        overflow_at: problems
+            .value("pool.backends.overflow_at", backend.overflow_at.as_ref(), |limit| whole(*limit, 1..=MOST_OVERFLOW)),
+    };
+    address.map(|address| (address, ranks))
 }
+
+/// As many connections as a table can have.
+const MOST_OVERFLOW: i64 = 100_000_000;
 
 /// One pool, one family, and a port with all backends or with none.
 fn check_alike(backends: &[Located<Endpoint>], problems: &mut Problems) {

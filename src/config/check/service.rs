@@ -2,12 +2,13 @@
 
 use super::problems::{Located, Problems};
 use crate::config::raw::{self, Raw};
-use crate::config::value::{self, Endpoint, endpoint, one_of, quoted, refuse};
+use crate::config::value::{self, Endpoint, endpoint, one_of, quoted, refuse, whole};
 use crate::config::{Place, Problem, Service};
-use crate::schedule::{Kind, Maglev, Settings};
+use crate::schedule::{BoundedHash, Kind, Maglev, Settings};
 use crate::service::Protocol;
 use serde_spanned::Spanned;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 
 /// A service whose own values were looked at. `checked` stands in for what was refused; it is used only if nothing was.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(super) struct Checked {
     pub(super) vip: Option<Located<Endpoint>>,
     pub(super) pool: Option<Located<String>>,
     pub(super) table_size: Option<Located<u32>>,
+    /// `None`: the scheduler was refused.
+    pub(super) uses: Option<Kind>,
     name: Option<Located<String>>,
     destination: Option<Located<(Endpoint, Protocol)>>,
 }
@@ -60,7 +63,9 @@ fn check_service(raw: &Spanned<raw::Service>, problems: &mut Problems) -> Checke
         text.parse::<Kind>()
             .or_else(|_| refuse(format!("there is no scheduler {text:?}"), quoted(Kind::ALL.iter().map(|kind| kind.name()))))
     });
-    let table_size = check_table_size(service, scheduler.as_ref(), problems);
+    let (table_size, factor) = check_settings(service, scheduler.as_ref(), problems);
+    let defaults = Settings::default();
+    let scheduler_refused = service.scheduler.is_some() && scheduler.is_none();
     let destination = vip.as_ref().zip(protocol.as_ref());
     Checked {
         checked: Service {
@@ -68,16 +73,19 @@ fn check_service(raw: &Spanned<raw::Service>, problems: &mut Problems) -> Checke
             vip: vip.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |vip| vip.value.address),
             port: vip.as_ref().and_then(|vip| vip.value.port),
             protocol: protocol.as_ref().map_or(Protocol::Tcp, |protocol| protocol.value),
-            scheduler: scheduler.map(|scheduler| scheduler.value).unwrap_or_default(),
-            scheduler_settings: table_size
-                .as_ref()
-                .map_or_else(Settings::default, |size| Settings { maglev_table_size: size.value }),
+            scheduler: scheduler.as_ref().map(|scheduler| scheduler.value).unwrap_or_default(),
+            scheduler_settings: Settings {
+                maglev_table_size: table_size.as_ref().map_or(defaults.maglev_table_size, |size| size.value),
+                hash_balance_factor: factor.map_or(defaults.hash_balance_factor, |factor| factor.value),
+                ..defaults
+            },
             pool: pool.as_ref().map(|pool| pool.value.clone()).unwrap_or_default(),
         },
         destination: destination.map(|(vip, protocol)| Located { value: (vip.value, protocol.value), span: vip.span.clone() }),
         vip,
         pool,
         table_size,
+        uses: if scheduler_refused { None } else { Some(scheduler.map(|scheduler| scheduler.value).unwrap_or_default()) },
         name,
     }
 }
@@ -101,26 +109,49 @@ fn check_port(vip: Option<&Located<Endpoint>>, protocol: Option<&Located<Protoco
     }
 }
 
-fn check_table_size(service: &raw::Service, scheduler: Option<&Located<Kind>>, problems: &mut Problems) -> Option<Located<u32>> {
+/// What the scheduler is told. Keys that it has no use for are refused.
+fn check_settings(
+    service: &raw::Service,
+    scheduler: Option<&Located<Kind>>,
+    problems: &mut Problems,
+) -> (Option<Located<u32>>, Option<Located<u32>>) {
     let size = service.maglev_table_size.as_ref();
-    // A scheduler that was refused says nothing about whether its table would be used.
-    let unused = service.scheduler.is_none() || scheduler.is_some_and(|scheduler| scheduler.value != Kind::Maglev);
-    if let Some(size) = size.filter(|_| unused) {
-        let problem = Problem::new(
-            "service.maglev_table_size",
-            "this service's scheduler has no table",
-            "only with scheduler = \"maglev\"",
-        );
-        let problem = problem.at(Place::new(size.span(), "not used"));
-        problems.add(match scheduler {
-            Some(scheduler) => problem.at(Place::new(scheduler.span.clone(), "the scheduler")),
-            None => problem,
-        });
+    // A scheduler that was refused says nothing about what it would use.
+    let lacks = |uses: fn(Kind) -> bool| service.scheduler.is_none() || scheduler.is_some_and(|scheduler| !uses(scheduler.value));
+    if let Some(size) = size.filter(|_| lacks(Kind::has_table)) {
+        let kinds = Kind::ALL.iter().filter(|kind| kind.has_table()).map(|kind| kind.name());
+        let unused = Unused { key: "service.maglev_table_size", found: "this service's scheduler has no table" };
+        problems.add(unused.at(size.span(), kinds, scheduler));
     }
-    problems.value("service.maglev_table_size", size, |size| {
+    let factor = service.hash_balance_factor.as_ref();
+    if let Some(factor) = factor.filter(|_| lacks(|kind| kind == Kind::BoundedHash)) {
+        let unused = Unused { key: "service.hash_balance_factor", found: "this service's scheduler has no bound" };
+        problems.add(unused.at(factor.span(), [Kind::BoundedHash.name()].into_iter(), scheduler));
+    }
+    let size = problems.value("service.maglev_table_size", size, |size| {
         Maglev::check_table_size(*size).or_else(|bad| {
             let range = format!("a prime from {} to {}", Maglev::LEAST_TABLE_SIZE, Maglev::MOST_TABLE_SIZE);
             refuse(bad.to_string(), range)
         })
-    })
+    });
+    let factors = i64::from(BoundedHash::LEAST_FACTOR)..=i64::from(BoundedHash::MOST_FACTOR);
+    let factor = problems.value("service.hash_balance_factor", factor, |factor| whole(*factor, factors));
+    (size, factor)
+}
+
+/// A key of a scheduler that the service does not have.
+struct Unused {
+    key: &'static str,
+    found: &'static str,
+}
+
+impl Unused {
+    fn at<'a>(&self, span: Range<usize>, uses: impl Iterator<Item = &'a str>, scheduler: Option<&Located<Kind>>) -> Problem {
+        let allowed = format!("only with scheduler = {}", quoted(uses).replace(", ", " or "));
+        let problem = Problem::new(self.key, self.found, allowed).at(Place::new(span, "not used"));
+        match scheduler {
+            Some(scheduler) => problem.at(Place::new(scheduler.span.clone(), "the scheduler")),
+            None => problem,
+        }
+    }
 }
