@@ -88,12 +88,20 @@ impl Mirror {
             self.routes.iter().filter(|route| leads_to(route, address)).filter_map(|route| route.output).collect();
         outputs.sort_unstable();
         outputs.dedup();
+        outputs.retain(|index| !self.is_fixed(*index, address));
         for index in outputs {
             if self.links.get(&index).and_then(|link| self.place(link)).is_some_and(|(place, _)| place == port) {
                 netlink.resolve(index, address)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether somebody said for good what the link address is. Asking the kernel to use such an entry would make it an ordinary one, which
+    /// fails when nobody answers (`NEIGH_UPDATE_F_USE` takes NUD_PERMANENT away).
+    fn is_fixed(&self, index: u32, address: IpAddr) -> bool {
+        let known = self.neighbours.get(&(index, address));
+        known.is_some_and(|neighbour| matches!(neighbour.state, NeighbourState::Permanent | NeighbourState::Noarp))
     }
 
     /// Makes the kernel ask again for neighbours that it has not confirmed for a while. It does not see weir's packets, so without this

@@ -200,3 +200,19 @@ fn a_changed_link_address_is_noticed() {
     assert_eq!(mac(), Some(real));
     assert_eq!(here.run(index), mirror.link(PortId(0)).unwrap().index);
 }
+
+/// A link address that the administrator set is not asked for, and stays although nobody would answer.
+#[test]
+fn a_permanent_neighbour_stays() {
+    let Some((here, _peer)) = pair() else { return };
+    here.ip("neighbour add 10.0.0.77 lladdr 02:00:00:00:00:77 dev wire nud permanent");
+    let hops = NextHops::default();
+    let mut netlink = here.run(|| Netlink::open().unwrap());
+    let mut mirror = Mirror::new([("wire".to_owned(), PortId(0))]);
+    mirror.load(&mut netlink, &hops).unwrap();
+    mirror.resolve(&mut netlink, PortId(0), address("10.0.0.77")).unwrap();
+    mirror.refresh(&mut netlink).unwrap();
+    let listed = netlink.neighbours().unwrap();
+    let states: Vec<_> = listed.iter().filter(|item| item.address == address("10.0.0.77")).map(|item| item.state).collect();
+    assert_eq!(states, [NeighbourState::Permanent]);
+}
