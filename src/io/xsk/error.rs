@@ -29,9 +29,7 @@ pub enum XskError {
         refuses: String,
     },
     /// `mode = "zero-copy"` and the driver does not.
-    #[error(
-        "interface {interface} queue {queue}: zero-copy was refused: {source}; the driver has none, or the XDP program is not attached natively"
-    )]
+    #[error("interface {interface} queue {queue}: zero-copy was refused: {source}; {}", why_refused(source))]
     ZeroCopyRefused {
         /// Its name.
         interface: String,
@@ -95,6 +93,17 @@ pub enum XskError {
         /// What it may be.
         allowed: &'static str,
     },
+}
+
+/// Drivers without zero-copy say EOPNOTSUPP; EINVAL comes from those that have it and cannot with this card or these settings.
+fn why_refused(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EINVAL) => {
+            "the driver has it, but not for this card or its settings (virtio_net: the card must be a modern one behind an IOMMU, in QEMU \
+             disable-legacy=on,iommu_platform=on)"
+        }
+        _ => "the driver has none, or the XDP program is not attached natively",
+    }
 }
 
 /// What an error number mostly means here, as `bind(2)` and `socket(2)` of AF_XDP use it.

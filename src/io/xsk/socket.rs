@@ -17,6 +17,10 @@ const BUSY_DEADLINE: Duration = Duration::from_secs(2);
 /// Between two tries.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
+/// With zero-copy: flushes after which a driver that was given nothing new is woken again to send. Waking runs its whole poll function,
+/// and as a rule what is still on its way waits for the card alone. `poll(2)`, with which a worker sleeps, wakes it as well.
+const REMIND_AFTER: u32 = 64;
+
 /// A step of the ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
@@ -44,6 +48,8 @@ pub(super) struct QueueSocket {
     /// Frames on the TX ring, in the driver, on the completion ring.
     in_flight: usize,
     tx_ring: usize,
+    /// With zero-copy: flushes until the driver is woken again to send. 0 when it has not been told of frames on the TX ring.
+    until_reminded: u32,
     busy_polling: bool,
     link: Link,
 }
@@ -79,6 +85,7 @@ impl QueueSocket {
             fill_level: settings.fill_ring() as usize,
             in_flight: 0,
             tx_ring: settings.tx_ring as usize,
+            until_reminded: 0,
             busy_polling: settings.busy_poll.is_some(),
             link: Link::Up,
         };
@@ -141,6 +148,9 @@ impl QueueSocket {
         let sent = unsafe { self.tx.produce(&burst[..room]) };
         self.in_flight += sent;
         self.sent += sent as u64;
+        if sent > 0 {
+            self.until_reminded = 0;
+        }
         sent
     }
 
@@ -185,6 +195,11 @@ impl QueueSocket {
         }
         if self.got == Got::ZeroCopy {
             // The driver may hold descriptors that left the ring long ago until it is woken again.
+            if self.until_reminded > 0 {
+                self.until_reminded -= 1;
+                return Ok(());
+            }
+            self.until_reminded = REMIND_AFTER;
             let woken = options::kick_tx(self.fd);
             return self.judge(woken);
         }
