@@ -109,8 +109,19 @@ pub struct Queue {
     pub worker: u32,
     /// What was got: `zero-copy`, `copy` or `generic`.
     pub mode: String,
-    /// Frames that the kernel dropped at this socket: RX ring full, fill ring empty, or invalid.
+    /// Frames that the kernel dropped at this socket: RX ring full, invalid, or, where it copies them, fill ring empty.
     pub ring_drops: u64,
+    /// Times that the kernel found no frame to receive into. With zero-copy no frame is lost by that itself: the card goes on with those
+    /// on its own ring, and counts what it misses when they are used up.
+    pub fill_ring_empty: u64,
+    /// Frames received; this and all below as of at most a second ago.
+    pub received: u64,
+    /// Frames sent.
+    pub sent: u64,
+    /// Frames that are with the kernel to be received into.
+    pub filling: u64,
+    /// Frames that are on their way out.
+    pub in_flight: u64,
 }
 
 /// One worker and what it has counted since the start.

@@ -76,15 +76,17 @@ fn print_backends(status: &admin::Status, out: &mut dyn Write) -> io::Result<()>
 
 fn print_interfaces(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
     let mut table = Table::new(&["INTERFACE", "LINK", "MAC", "MTU", "XDP", "REDIRECTED", "PASSED"]);
-    let mut queues = Table::new(&["INTERFACE", "QUEUE", "MODE", "WORKER", "RING DROPS"]);
+    let mut queues = Table::new(&["INTERFACE", "QUEUE", "MODE", "WORKER", "RECEIVED", "SENT", "RING DROPS"]);
     for interface in &status.interfaces {
         let admin::Interface { name, mac, attached, .. } = interface.clone();
         let link = if interface.up { "up" } else { "down" };
         let (redirected, passed) = (interface.redirected.to_string(), interface.passed.to_string());
         table.row([name, link.into(), mac, interface.mtu.to_string(), attached, redirected, passed]);
         for queue in &interface.queues {
+            let numbers = [queue.received, queue.sent, queue.ring_drops];
+            let [received, sent, drops] = numbers.map(|number| number.to_string());
             let (number, worker) = (queue.queue.to_string(), queue.worker.to_string());
-            queues.row([interface.name.clone(), number, queue.mode.clone(), worker, queue.ring_drops.to_string()]);
+            queues.row([interface.name.clone(), number, queue.mode.clone(), worker, received, sent, drops]);
         }
     }
     writeln!(out)?;

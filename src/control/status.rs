@@ -2,7 +2,7 @@
 
 use super::daemon::Daemon;
 use super::interface::Interface;
-use super::workers::Running;
+use super::workers::{Queue, Running};
 use crate::admin::{self, Status};
 use crate::datapath::{Counters, DropReason, NextHop};
 use crate::service::{Backend, Pool, Service, Snapshot};
@@ -112,12 +112,23 @@ fn counters(running: &Running) -> &Counters {
 }
 
 fn queues_of<'a>(running: &'a Running, interface: &'a Interface) -> impl Iterator<Item = admin::Queue> + 'a {
-    running.queues.iter().filter(|queue| queue.port == interface.port).map(|queue| admin::Queue {
+    let queues = running.queues.iter().filter(|queue| queue.port == interface.port);
+    queues.map(|queue| describe_queue(queue, running.worker.id() as u32))
+}
+
+fn describe_queue(queue: &Queue, worker: u32) -> admin::Queue {
+    let statistics = &queue.statistics;
+    admin::Queue {
         queue: queue.queue,
-        worker: running.worker.id() as u32,
+        worker,
         mode: queue.got.name().to_owned(),
-        ring_drops: queue.statistics.rx_dropped() + queue.statistics.rx_ring_full() + queue.statistics.fill_ring_empty(),
-    })
+        ring_drops: statistics.lost(queue.got),
+        fill_ring_empty: statistics.fill_ring_empty(),
+        received: statistics.received(),
+        sent: statistics.sent(),
+        filling: statistics.filling(),
+        in_flight: statistics.in_flight(),
+    }
 }
 
 fn describe_worker(running: &Running) -> admin::Worker {

@@ -1,5 +1,6 @@
 //! What may be seen of a socket from outside its worker.
 
+use super::Got;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use xsk_rs::socket::XdpStatistics;
 
@@ -52,7 +53,17 @@ impl SocketStatistics {
         self.rx_ring_full.load(Relaxed)
     }
 
-    /// Times that the kernel found no frame to receive into. In copy mode each one is a lost frame.
+    /// Frames that the kernel took from the XDP program and lost, in the mode that the socket got.
+    pub fn lost(&self, got: Got) -> u64 {
+        let at_the_rings = self.rx_dropped() + self.rx_ring_full();
+        match got {
+            // The driver asks for frames before any come in: that it gets none is no loss yet.
+            Got::ZeroCopy => at_the_rings,
+            Got::Copy | Got::Generic => at_the_rings + self.fill_ring_empty(),
+        }
+    }
+
+    /// Times that the kernel found no frame to receive into. In copy mode each one is a lost frame; see [`SocketStatistics::lost`].
     pub fn fill_ring_empty(&self) -> u64 {
         self.fill_ring_empty.load(Relaxed)
     }
