@@ -5,7 +5,7 @@ use super::desk::Question;
 use super::expiry::Expiry;
 use super::interface::Interface;
 use super::registry::{Registry, set_health};
-use super::workers::Running;
+use super::workers::{self, Running};
 use super::{StartError, retired, start};
 use crate::admin::Server;
 use crate::config::Config;
@@ -169,7 +169,8 @@ impl Daemon {
     /// Bytes of the largest packet that frames hold: they are made for the MTUs at the start.
     fn largest_packet(&self) -> u32 {
         let at_the_start = self.interfaces.iter().map(|interface| interface.mtu).max().unwrap_or(0);
-        xsk::largest_packet(self.config.worker.frame_size.unwrap_or_else(|| xsk::frame_size_for(at_the_start)))
+        let chosen = self.config.worker.frame_size.or_else(|| workers::wanted_frame_size(&self.interfaces));
+        xsk::largest_packet(chosen.unwrap_or_else(|| xsk::frame_size_for(at_the_start)))
     }
 
     /// Puts addresses back that went away without our doing, as those of IPv6 do with a link that goes down, and moves those that

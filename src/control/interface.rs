@@ -21,6 +21,8 @@ pub(super) struct Interface {
     pub(super) mtu: u32,
     /// Queues that are served, from queue 0 on.
     pub(super) queues: u32,
+    /// Bytes of a frame unless the config says, where its driver wants more than its MTU does.
+    pub(super) frame_size: Option<u32>,
     /// The program.
     pub(super) steering: Steering,
 }
@@ -34,8 +36,9 @@ impl Interface {
             info!("interface {}: {now} channels are in use, before {before}", settings.name);
         }
         let queues = served_queues(settings)?;
+        let frame_size = kernel::driver(&settings.name).is_ok_and(|driver| counts_kilobytes(&driver)).then_some(4096);
         let steering = attach(settings)?;
-        Ok(Self { port, name: link.name, index: link.index, mtu: link.mtu, queues, steering })
+        Ok(Self { port, name: link.name, index: link.index, mtu: link.mtu, queues, frame_size, steering })
     }
 
     /// How the program is attached, in the words of the sockets.
@@ -45,6 +48,12 @@ impl Interface {
             AttachMode::Generic => Attached::Generic,
         }
     }
+}
+
+/// Drivers that tell their card the size of a zero-copy frame in whole kilobytes, rounded down (SRRCTL.BSIZEPKT of Intel's data sheets). Of a
+/// frame of 2048 bytes, 256 of which are the kernel's, the card then uses 1024, and packets above that are lost.
+fn counts_kilobytes(driver: &str) -> bool {
+    matches!(driver, "igb" | "igc")
 }
 
 fn served_queues(settings: &config::Interface) -> Result<u32, StartError> {

@@ -85,7 +85,7 @@ fn start_one(
     let shared = Arc::new(Shared::default());
     let lane = datapath.lane(Arc::clone(&shared.counters)).ok_or(StartError::TooManyWorkers)?;
     let pipeline = Balancer::new(Arc::clone(datapath), lane);
-    let (settings, counters) = (settings(&config.worker), Arc::clone(&shared.counters));
+    let (settings, counters) = (settings(&config.worker, interfaces), Arc::clone(&shared.counters));
     let when_idle = when_idle(config.worker.idle);
     let told = WorkerSettings { id, core: Some(cpu), when_idle, resolver: Arc::clone(resolver), shared };
     let (worker, sockets) = Worker::start(told, pipeline, move || {
@@ -124,14 +124,20 @@ fn when_idle(idle: config::Idle) -> WhenIdle {
     }
 }
 
-fn settings(worker: &config::Worker) -> xsk::Settings {
+fn settings(worker: &config::Worker, interfaces: &[Interface]) -> xsk::Settings {
     let busy_poll = worker.busy_poll.map(|time| {
         let microseconds = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
         BusyPoll { microseconds, ..BusyPoll::default() }
     });
     // The fill ring has twice the entries of the RX ring: it holds as many frames as the config says.
     let ring = worker.frames / 2;
-    xsk::Settings { frame_size: worker.frame_size, rx_ring: ring, tx_ring: ring, busy_poll, ..xsk::Settings::default() }
+    let frame_size = worker.frame_size.or_else(|| wanted_frame_size(interfaces));
+    xsk::Settings { frame_size, rx_ring: ring, tx_ring: ring, busy_poll, ..xsk::Settings::default() }
+}
+
+/// What a driver asks for; workers share their frames among interfaces.
+pub(super) fn wanted_frame_size(interfaces: &[Interface]) -> Option<u32> {
+    interfaces.iter().filter_map(|interface| interface.frame_size).max()
 }
 
 /// A core for each worker: those of the config in turn, else those that the process may use.
