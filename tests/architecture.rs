@@ -40,6 +40,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/kernel/channels.rs", "an ioctl that takes a pointer to a structure of its own for each command"),
     ("src/kernel/namespace.rs", "unshare and setns, for its own tests"),
     ("src/kernel/privileges.rs", "getrlimit"),
+    ("tests/zero_copy/comparison/wire.rs", "the address of a raw packet socket has no safe constructor"),
     ("tests/support/namespace.rs", "unshare, setns and prctl have no safe wrapper in the dependencies"),
 ];
 

@@ -1,11 +1,8 @@
 //! Aim: much data in both directions arrives whole: iperf3 over TCP and UDP, and a file of 100 MB byte by byte.
 
-use crate::support::{Family, Lab, Layout, curl, iperf3, run};
+use crate::support::{Family, Lab, Layout, iperf3, run, transfer};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::path::Path;
 
 #[test]
 fn iperf3_both_ways_with_two_arms() {
@@ -56,36 +53,5 @@ fn iperf3_both_ways(lab: &mut Lab) {
 fn transfer_file(lab: &mut Lab, family: Family) {
     lab.config = lab.config.clone().with_web([1, 1, 1]);
     lab.start_weir();
-    let original = lab.directory.join("original");
-    write_noise(&original, 100 << 20);
-
-    for backend in &lab.backends {
-        std::fs::copy(&original, backend.file("down")).expect("a file to serve");
-    }
-    let copy = lab.directory.join("copy");
-    let finished = curl(&lab.client, &format!("--fail --output {} {}", copy.display(), family.url("down")));
-    assert!(finished.success(), "download: {finished}");
-    assert_same(&original, &copy);
-
-    let finished = curl(&lab.client, &format!("--fail --upload-file {} {}", original.display(), family.url("up")));
-    assert!(finished.success(), "upload: {finished}");
-    let uploaded: Vec<_> = lab.backends.iter().map(|backend| backend.file("up")).filter(|file| file.exists()).collect();
-    assert_eq!(uploaded.len(), 1, "one backend took the upload: {uploaded:?}");
-    assert_same(&original, &uploaded[0]);
-}
-
-/// Bytes that no two places of share, from the kernel's generator.
-fn write_noise(path: &Path, bytes: u64) {
-    let mut noise = File::open("/dev/urandom").expect("/dev/urandom").take(bytes);
-    let mut file = File::create(path).expect("the original file");
-    std::io::copy(&mut noise, &mut file).expect("noise");
-    file.flush().expect("noise");
-}
-
-#[track_caller]
-fn assert_same(a: &Path, b: &Path) {
-    let [left, right] = [a, b].map(|path| std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())));
-    assert_eq!(left.len(), right.len(), "sizes of {} and {}", a.display(), b.display());
-    let first_difference = left.iter().zip(&right).position(|(x, y)| x != y);
-    assert_eq!(first_difference, None, "{} and {} differ at this byte", a.display(), b.display());
+    transfer(lab, family, 100 << 20);
 }

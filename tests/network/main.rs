@@ -4,7 +4,7 @@
 //! `cargo test --test network -- --test-threads 2` runs them; docs/testing.md says what each file is for.
 
 #[path = "../support/mod.rs"]
-#[allow(unreachable_pub)] // `pub` means: for the tests
+#[allow(unreachable_pub, dead_code, unused_imports)] // `pub` means: for the tests, and some of it for those of the other program
 mod support;
 
 mod balance;

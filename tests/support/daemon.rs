@@ -10,7 +10,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 /// Longest that weir may take to serve its first packet.
-const START: Duration = Duration::from_secs(15);
+const START: Duration = Duration::from_secs(60);
 
 /// A running `weir run`.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Daemon {
     pub fn spawn(node: &Namespace, directory: &Path, config: &Config, notify: Option<&Path>) -> Self {
         let (file, socket) = (directory.join("weir.toml"), directory.join("weir.sock"));
         write_config(&file, &socket, config);
-        let mut command = node.command(env!("CARGO_BIN_EXE_weir"));
+        let mut command = node.command(&binary());
         command.args(["run", "--config"]).arg(&file);
         if let Some(notify) = notify {
             command.env("NOTIFY_SOCKET", notify);
@@ -65,9 +65,9 @@ impl Daemon {
 
     /// Runs another command of the binary against it.
     pub fn command(&self, arguments: &str) -> Finished {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
+        let mut command = std::process::Command::new(binary());
         command.args(arguments.split_whitespace()).arg("--socket").arg(&self.socket);
-        run_within(command, Duration::from_secs(10))
+        run_within(command, Duration::from_secs(30))
     }
 
     /// `weir status --json`
@@ -93,7 +93,7 @@ impl Daemon {
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
         self.process.signal("TERM");
-        self.process.wait(Duration::from_secs(10)).unwrap_or_else(|| panic!("weir did not end on SIGTERM:\n{}", self.log()))
+        self.process.wait(Duration::from_secs(30)).unwrap_or_else(|| panic!("weir did not end on SIGTERM:\n{}", self.log()))
     }
 
     /// kill -9
@@ -111,6 +111,11 @@ impl Daemon {
     pub fn has_ended(&mut self) -> bool {
         self.process.ended().is_some()
     }
+}
+
+/// The binary under test: the one that cargo built with the tests, unless somebody says where another is.
+fn binary() -> String {
+    std::env::var("WEIR_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_weir").to_owned())
 }
 
 fn write_config(file: &Path, socket: &Path, config: &Config) {

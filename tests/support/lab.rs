@@ -21,6 +21,7 @@
 //! addresses are the same in every laboratory, for no two of them can see each other.
 
 use super::backend::Backend;
+use super::cards;
 use super::config::{Config, Family};
 use super::daemon::Daemon;
 use super::evidence;
@@ -37,12 +38,13 @@ pub struct Layout {
     queues: u32,
     partial_checksums: bool,
     capture: bool,
+    cards: Option<u8>,
 }
 
 impl Layout {
     /// Clients and backends on two interfaces of weir.
     pub fn two_arm() -> Self {
-        Self { one_arm: false, queues: 1, partial_checksums: false, capture: true }
+        Self { one_arm: false, queues: 1, partial_checksums: false, capture: true, cards: None }
     }
 
     /// Everything on one interface of weir.
@@ -63,6 +65,11 @@ impl Layout {
     /// Keeps no capture, for tests that move much data.
     pub fn bulk(self) -> Self {
         Self { capture: false, ..self }
+    }
+
+    /// In the virtual machine of scripts/zero-copy-vm.sh: weir's interfaces are network cards, those of this pair and the next one.
+    pub fn cards(self, pair: u8) -> Self {
+        Self { cards: Some(pair), capture: false, ..self }
     }
 
     /// Names of weir's interfaces.
@@ -98,7 +105,9 @@ pub struct Lab {
 /// Builds a laboratory, runs `test` in it, and asks weir, if it still runs, whether every frame is accounted for.
 /// Prints `SKIP` and returns where this machine cannot do it.
 pub fn run(name: &'static str, layout: Layout, test: impl FnOnce(&mut Lab)) {
-    if let Some(why) = requirement::missing() {
+    if layout.cards.is_none()
+        && let Some(why) = requirement::missing()
+    {
         println!("SKIP {name}: {why}");
         return;
     }
@@ -151,13 +160,13 @@ impl Lab {
         self.switch.ip("link add name bridge type bridge forward_delay 0 mcast_snooping 0\nlink set bridge up");
         match self.layout.one_arm {
             true => {
-                self.cable(&self.node, "lan", &self.switch, "uplink");
+                self.wire(0, "lan", &self.switch, "uplink");
                 self.cable(&self.client, "eth0", &self.switch, "client");
                 self.switch.ip("link set client master bridge");
             }
             false => {
-                self.cable(&self.node, "outside", &self.client, "eth0");
-                self.cable(&self.node, "inside", &self.switch, "uplink");
+                self.wire(0, "outside", &self.client, "eth0");
+                self.wire(1, "inside", &self.switch, "uplink");
             }
         }
         self.switch.ip("link set uplink master bridge");
@@ -167,6 +176,14 @@ impl Lab {
             self.cable(&backend.namespace, "eth0", &self.switch, backend.name);
             self.switch.ip(&format!("link set {} master bridge", backend.name));
             self.fill_in_checksums(&backend.namespace, "eth0");
+        }
+    }
+
+    /// What weir serves: a veth pair, or two cards back to back, both ends up.
+    fn wire(&self, number: u8, interface: &str, other: &Namespace, name: &str) {
+        match self.layout.cards {
+            None => self.cable(&self.node, interface, other, name),
+            Some(first) => cards::plug((first + number, &self.node, interface), (other, name), self.layout.queues),
         }
     }
 

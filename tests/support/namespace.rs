@@ -97,7 +97,7 @@ impl Namespace {
         let mut words = line.split_whitespace();
         let mut command = self.command(words.next().expect("a command line"));
         command.args(words);
-        run_within(command, Duration::from_secs(20))
+        run_within(command, Duration::from_secs(40))
     }
 
     /// `ip` with these arguments, inside; several lines are several commands.

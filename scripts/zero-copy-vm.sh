@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# sudo scripts/zero-copy-vm.sh [--binary FILE] [--refresh] [--only WORD] [--write] [virtio|igb|channels|comparison]...
+#
+# Zero-copy, shown on drivers that have it. Boots a Debian kernel in QEMU, in software (no KVM, no network of this machine), and runs
+# weir in it with `mode = "zero-copy"` between real clients and servers, on emulated network cards:
+#
+#   virtio      virtio_net with one queue, two cards back to back on each side of weir; and cards without the flags that zero-copy needs
+#   igb         Intel 82576 with 4 RSS queues
+#   channels    virtio_net with 8 queues, of which fewer are in use when weir comes
+#   comparison  what weir, IPVS and nftables full-NAT each answer in the same situations; with --write it is kept in docs/comparison.md
+#
+#   client ── client's card ═ weir's card `outside` ── weir ── weir's card `inside` ═ card `uplink` ── bridge ─┬─ b1 b2 b3
+#
+# Without a name: all of them. --binary runs this weir instead of the one that `cargo test` builds, whose debug assertions watch every
+# frame. --only runs the scenarios whose names have WORD in them. --refresh looks for newer packages. What is downloaded lies in $XDG_CACHE_HOME/weir (~/.cache/weir); nothing is installed.
+# The serial log of a guest that failed stays in target/zero-copy-vm.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/packages.sh
+. scripts/zero-copy-vm/fetch.sh
+. scripts/zero-copy-vm/image.sh
+. scripts/zero-copy-vm/boot.sh
+
+usage() { sed -n '2s/^# /usage: /p' "$0" >&2; exit 2; }
+
+binary='' refresh='' only='' write='' guests=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --binary) [ $# -ge 2 ] || usage; binary=$(realpath "$2"); shift ;;
+    --refresh) refresh=yes ;;
+    --write) write=yes ;;
+    --only) [ $# -ge 2 ] || usage; only=$2; shift ;;
+    virtio | igb | channels | comparison) guests+=("$1") ;;
+    *) usage ;;
+    esac
+    shift
+done
+[ ${#guests[@]} -gt 0 ] || guests=(virtio igb channels comparison)
+
+need_root
+# shellcheck disable=SC2086 # one word a package
+install_missing $BUILD_PACKAGES nginx-light curl iperf3 iproute2 ethtool iputils-ping tcpdump nftables util-linux xz-utils
+find_rust
+
+mkdir -p target/tmp
+directory=$(mktemp -d "$PWD/target/tmp/weir-zero-copy-XXXXXX")
+staging=''
+# Guests by the process that runs them.
+declare -A running=()
+
+clean_up() {
+    trap '' INT TERM HUP
+    # timeout hands the signal on to QEMU; its network namespace goes with it.
+    if [ ${#running[@]} -gt 0 ]; then
+        kill "${!running[@]}" 2>/dev/null || true
+        wait "${!running[@]}" 2>/dev/null || true
+    fi
+    [ -z "$staging" ] || rm -rf "$staging"
+    rm -rf "$directory"
+    give_back
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# compare_table : the table in docs/comparison.md is replaced with --write; otherwise a difference is told.
+compare_table() {
+    local document=docs/comparison.md
+    sed -n '/^---- table$/,/^---- end of the table$/p' "$directory/comparison.log" | sed '1d;$d' >"$directory/table"
+    { sed '/^| situation |/,$d' $document && cat "$directory/table"; } >"$directory/comparison.md"
+    if cmp -s "$directory/comparison.md" $document; then return; fi
+    if [ -n "$write" ]; then
+        cp "$directory/comparison.md" $document
+    else
+        diff -u $document "$directory/comparison.md" || true
+        echo "$document differs from what was seen; --write renews it"
+    fi
+}
+
+fetch
+build_tests
+build_image "$directory/image"
+rm -rf target/zero-copy-vm
+say "Running the guests: ${guests[*]}"
+run_guests "${guests[@]}"
+case " ${guests[*]} " in *" comparison "*) compare_table ;; esac

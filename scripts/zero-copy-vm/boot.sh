@@ -1,0 +1,111 @@
+# Sourced by zero-copy-vm.sh: runs a guest. Its cards come in pairs, back to back; a card is known by its address 02:00:00:00:PAIR:END,
+# where end 01 is weir's.
+# shellcheck shell=bash
+
+# Seconds that a guest may take. One that hangs is killed.
+LIMIT=${LIMIT:-600}
+
+# hub PAIR : two ends of a wire inside QEMU.
+hub() { echo "-netdev hubport,id=wire$1.1,hubid=$1 -netdev hubport,id=wire$1.2,hubid=$1"; }
+
+# virtio PAIR END [PROPERTY...] : a virtio_net card.
+virtio() {
+    local pair=$1 end=$2
+    shift 2
+    echo "-device virtio-net-pci,netdev=wire$pair.$end,mac=02:00:00:00:0$pair:0$end,romfile=$(printf ',%s' "$@")"
+}
+
+# What virtio_net needs for zero-copy: version 1 of the standard, and that the card's memory is mapped by the DMA interface.
+ZERO_COPY="disable-legacy=on iommu_platform=on"
+
+# igb PAIR : an 82576, behind a port of its own as its MSI-X vectors want.
+igb() { echo "-device pcie-root-port,id=port$1,chassis=$1,slot=$1 -device igb,bus=port$1,netdev=wire$1.1,mac=02:00:00:00:0$1:01,romfile="; }
+
+# tap PAIR END : the wire ends in a tap device of QEMU's own network namespace, with 8 queues at weir's end.
+tap() {
+    local queues=''
+    [ "$2" -ne 1 ] || queues=,queues=8
+    echo "-netdev tap,id=wire$1.$2,ifname=tap$1.$2,script=no,downscript=no$queues"
+}
+
+# bridges PAIR... : in this network namespace, which is QEMU's own.
+bridges() {
+    local pair
+    for pair in "$@"; do
+        ip link add "wire$pair" type bridge forward_delay 0 mcast_snooping 0
+        ip tuntap add "tap$pair.1" mode tap multi_queue
+        ip tuntap add "tap$pair.2" mode tap
+        ip link set "tap$pair.1" master "wire$pair" up
+        ip link set "tap$pair.2" master "wire$pair" up
+        ip link set "wire$pair" up
+    done
+}
+
+# cards GUEST : QEMU's arguments, a line each. Pairs 0 and 1 are the wires of weir's two arms, 2 and 3 are so of cards without zero-copy.
+cards() {
+    # shellcheck disable=SC2086 # properties are words
+    case $1 in
+    virtio | comparison)
+        local pair
+        for pair in 0 1; do hub $pair; virtio $pair 1 $ZERO_COPY; virtio $pair 2; done
+        [ "$1" = comparison ] || for pair in 2 3; do hub $pair; virtio $pair 1; virtio $pair 2; done
+        ;;
+    igb) for pair in 0 1; do hub $pair; igb $pair; virtio $pair 2; done ;;
+    channels) for pair in 0 1; do tap $pair 1; tap $pair 2; virtio $pair 1 $ZERO_COPY mq=on vectors=18; virtio $pair 2; done ;;
+    esac
+}
+
+# start_guest GUEST [WORD] : runs it in the background, its console goes to $directory/GUEST.log.
+start_guest() {
+    local guest=$1 vmlinuz cpus=1
+    # Another emulated CPU costs more than it gives, but workers shall meet.
+    [ "$guest" != igb ] || cpus=2
+    vmlinuz=$(find "$kernel" -name 'vmlinuz*' -print -quit)
+    echo "guest $guest: started (kernel $release)"
+    local command=(timeout --kill-after 5 "$LIMIT" nice -n 5 qemu-system-x86_64
+        -L "$tools/usr/share/qemu" -L "$tools/usr/share/seabios" -nodefaults -no-user-config -no-reboot -display none -serial stdio
+        -accel tcg,thread=multi -machine q35 -cpu max -smp $cpus -m 1536
+        -kernel "$vmlinuz" -initrd "$directory/image"
+        -append "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off random.trust_cpu=on net.ifnames=0 tsc=reliable no_timer_check audit=0 -- $*")
+    # shellcheck disable=SC2207 # words are meant
+    command+=($(cards "$guest"))
+    # A network namespace of its own: nothing in it but what `bridges` makes.
+    (
+        export_tools
+        exec unshare --net bash -c "$(declare -f bridges); [ $guest != channels ] || bridges 0 1; exec \"\$@\"" guest "${command[@]}"
+    ) >"$directory/$guest.log" 2>&1 </dev/null &
+    running[$!]=$guest
+}
+
+# conclude GUEST : shows its console, and fails unless it ended well.
+conclude() {
+    local guest=$1 log=$directory/$1.log
+    sed -i 's/\r$//' "$log"
+    say "Guest $guest"
+    # The kernel's own lines only where something failed.
+    if grep -q '^guest: ended with 0 ' "$log"; then
+        grep -v -e '^\[ *[0-9.]*\] ' -e ': warning: hub ' "$log"
+        return
+    fi
+    cat "$log"
+    mkdir -p target/zero-copy-vm
+    cp "$log" "target/zero-copy-vm/$guest.log"
+    grep -q '^guest: ended with ' "$log" || echo "guest $guest: it crashed, or did not end within $LIMIT s"
+    echo "guest $guest failed; its serial log is target/zero-copy-vm/$guest.log"
+    return 1
+}
+
+# run_guests GUEST... : as many at a time as there are CPUs. The first that fails ends all.
+run_guests() {
+    local guest ended
+    for guest in "$@" ''; do
+        while [ ${#running[@]} -ge "$(nproc)" ] || [ -z "$guest" -a ${#running[@]} -gt 0 ]; do
+            wait -n -p ended "${!running[@]}" || true
+            local finished=${running[$ended]}
+            unset "running[$ended]"
+            conclude "$finished"
+        done
+        # shellcheck disable=SC2086 # no word or one
+        [ -z "$guest" ] || start_guest "$guest" $only
+    done
+}

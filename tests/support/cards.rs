@@ -1,0 +1,54 @@
+//! Network cards of the virtual machine of scripts/zero-copy-vm.sh. They come in pairs, back to back: a card with the address
+//! 02:00:00:00:PAIR:END, where end 1 is weir's.
+
+use super::namespace::Namespace;
+use super::program::{run_within, wait_until};
+use std::process::Command;
+use std::time::Duration;
+
+/// Longest that a card may take to come back from a namespace, or to find its carrier (an igb takes three seconds).
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Moves both ends of a pair into their namespaces, names them and sets them up. weir's has this many queues, if the driver lets it choose.
+pub fn plug((pair, node, interface): (u8, &Namespace, &str), (other, name): (&Namespace, &str), queues: u32) {
+    take(pair, 1, node, interface);
+    take(pair, 2, other, name);
+    // virtio_net with more channels than weir's layout has queues is a subject of its own; an igb has as many as are asked for.
+    if node.run(&format!("ethtool -i {interface}")).contains("driver: igb") {
+        node.run(&format!("ethtool -L {interface} combined {queues}"));
+    }
+    for (namespace, interface) in [(node, interface), (other, name)] {
+        namespace.ip(&format!("link set {interface} up"));
+    }
+    for (namespace, interface) in [(node, interface), (other, name)] {
+        wait_until(&format!("the carrier of {interface}"), PATIENCE, || has_carrier(namespace, interface).then_some(()));
+    }
+}
+
+/// Whether the interface is up and its wire has somebody at the other end.
+pub fn has_carrier(namespace: &Namespace, interface: &str) -> bool {
+    namespace.run(&format!("ip link show {interface}")).contains("LOWER_UP")
+}
+
+/// A card lies in the first namespace of the machine until somebody takes it, and falls back there when that one's namespace ends.
+fn take(pair: u8, end: u8, namespace: &Namespace, name: &str) {
+    let address = format!("02:00:00:00:{pair:02x}:{end:02x}");
+    let card = wait_until(&format!("the card {address}"), PATIENCE, || name_of(&address));
+    let mut command = Command::new("ip");
+    command.args(["link", "set", "dev", &card, "netns", &namespace.path(), "name", name]);
+    let finished = run_within(command, Duration::from_secs(30));
+    assert!(finished.success(), "card {address} to {}: {finished}", namespace.name());
+}
+
+fn name_of(address: &str) -> Option<String> {
+    let finished = run_within(
+        {
+            let mut command = Command::new("ip");
+            command.args(["-o", "link"]);
+            command
+        },
+        Duration::from_secs(30),
+    );
+    let line = finished.stdout.lines().find(|line| line.contains(address))?.to_owned();
+    Some(line.split(": ").nth(1)?.to_owned())
+}

@@ -1,0 +1,150 @@
+//! Aim: after every kind of interruption under load the service is back soon, and no frame is lost on the way: kill -9, orderly stops
+//! and starts, links that go down and up, reloads.
+
+use crate::guest::{Scenario, step};
+use crate::service::insist;
+use crate::support::{Family, Lab, Layout, Load, failures, has_carrier, run, spread_of_requests, wait_until};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// Longest from the start of weir, or from the link being there, to the first answer.
+const BACK: Duration = Duration::from_secs(2);
+
+pub(crate) fn scenarios(queues: u32) -> Vec<Scenario> {
+    let scenario = |name: &'static str, test: fn(&mut Lab)| {
+        Scenario::new(name, move || {
+            run(name, Layout::two_arm().queues(queues).cards(0), |lab| {
+                insist(lab);
+                lab.config = lab.config.clone().with_web([1, 1, 1]);
+                lab.start_weir();
+                test(lab);
+                check_frames(lab);
+            });
+        })
+    };
+    vec![
+        scenario("kill_9", killed),
+        scenario("stopped_and_started_20_times", stopped),
+        scenario("link_down_and_up", unplugged),
+        scenario("reload_under_load", reloaded),
+    ]
+}
+
+fn load(lab: &Lab) -> Load {
+    Load::start(&lab.client, &Family::BOTH.map(|family| SocketAddr::new(family.vip(), 80)), 1)
+}
+
+fn killed(lab: &mut Lab) {
+    for round in 1..=3 {
+        let load = load(lab);
+        load.wait_for(20);
+        lab.weir().kill();
+        start_again(lab, &format!("kill {round}"));
+        drop(load);
+        spread_of_requests(&lab.client, &Family::V4.url("name"), 30);
+        lab.weir().check_conservation();
+    }
+}
+
+fn stopped(lab: &mut Lab) {
+    let load = load(lab);
+    for round in 1..=20 {
+        load.wait_for(4);
+        let status = lab.weir().stop();
+        assert_eq!(status.code(), Some(0), "round {round}: exit of weir on SIGTERM: {status}\n{}", lab.weir().log());
+        start_again(lab, &format!("stop {round}"));
+    }
+    drop(load);
+}
+
+/// Starts weir, and says how long it took until both families were served: from the start of the program, or from the moment when both
+/// links had a carrier, whichever is later, for a card may take its time with that whoever drives it.
+fn start_again(lab: &mut Lab, what: &str) {
+    let begun = Instant::now();
+    lab.start_weir();
+    let linked = wait_for_links(lab);
+    wait_for_service(lab, what, begun, linked);
+}
+
+fn unplugged(lab: &mut Lab) {
+    for interface in ["outside", "inside"] {
+        let load = load(lab);
+        load.wait_for(20);
+        lab.node.ip(&format!("link set {interface} down"));
+        wait_until("weir to notice", Duration::from_secs(10), || {
+            lab.weir().log().contains(&format!("interface {interface}: down")).then_some(())
+        });
+        let begun = Instant::now();
+        lab.node.ip(&format!("link set {interface} up"));
+        // Addresses of IPv6 went with the link: the node's own are put back by whoever set them.
+        let own = if interface == "outside" { "fd00:1::1/64" } else { "fd00:2::1/64" };
+        lab.node.ip(&format!("address replace {own} dev {interface} nodad"));
+        let linked = wait_for_links(lab);
+        wait_for_service(lab, &format!("link {interface}"), begun, linked);
+        drop(load);
+        spread_of_requests(&lab.client, &Family::V6.url("name"), 30);
+    }
+}
+
+fn reloaded(lab: &mut Lab) {
+    let load = load(lab);
+    for weights in [[1, 2, 3], [3, 0, 1], [1, 1, 1]] {
+        load.wait_for(20);
+        for family in Family::BOTH {
+            let pool = format!("web-{}", family.name());
+            lab.config.backends(&pool).iter_mut().zip(weights).for_each(|(backend, weight)| backend.1 = weight);
+        }
+        let (config, generation) = (lab.config.clone(), lab.weir().status()["generation"].as_u64());
+        lab.weir().reload(&config);
+        wait_until("the reload", Duration::from_secs(5), || {
+            (lab.weir().status()["generation"].as_u64() > generation).then_some(())
+        });
+    }
+    load.wait_for(20);
+    assert_eq!(failures(&load.stop()), [""; 0], "requests while weir was reloaded");
+}
+
+fn wait_for_links(lab: &Lab) -> Instant {
+    wait_until("both links", Duration::from_secs(10), || {
+        lab.layout.interfaces().iter().all(|interface| has_carrier(&lab.node, interface)).then(Instant::now)
+    })
+}
+
+fn wait_for_service(lab: &Lab, what: &str, begun: Instant, linked: Instant) {
+    for family in Family::BOTH {
+        let target = SocketAddr::new(family.vip(), 80);
+        wait_until(&format!("an answer from {target}"), Duration::from_secs(20), || lab.client.inside(|| asked(target)));
+    }
+    let (whole, after) = (begun.elapsed(), linked.elapsed());
+    let seconds = [whole, after].map(|time| time.as_secs_f32());
+    println!("    {what}: served again after {:.1} s, {:.1} s after both links were up", seconds[0], seconds[1]);
+    assert!(after <= BACK, "{what}: service came back {after:?} after the links, {BACK:?} are allowed");
+}
+
+/// One request, with short patience: what was lost while nobody served shall not be waited for.
+fn asked(target: SocketAddr) -> Option<()> {
+    let patience = Duration::from_millis(300);
+    let mut stream = TcpStream::connect_timeout(&target, patience).ok()?;
+    stream.set_read_timeout(Some(patience)).ok()?;
+    stream.write_all(b"GET /name HTTP/1.0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.starts_with("HTTP/1.1 200").then_some(())
+}
+
+/// Nothing is under way any more, so every queue's frames are where they were at the start: all of them with the kernel to receive into.
+pub(crate) fn check_frames(lab: &mut Lab) {
+    lab.weir().check_conservation();
+    step("every frame at its place", || {
+        wait_until("frames that came back", Duration::from_secs(10), || {
+            let status = lab.weir().status();
+            let interfaces = status["interfaces"].as_array().expect("interfaces").clone();
+            let queues: Vec<&Value> =
+                interfaces.iter().flat_map(|interface| interface["queues"].as_array().expect("queues")).collect();
+            let home = |queue: &&Value| queue["in_flight"] == 0 && queue["filling"] == 4096;
+            queues.iter().all(home).then_some(())
+        });
+    });
+}

@@ -1,0 +1,69 @@
+//! Aim: weir takes zero-copy where it is to be had, says so where it is not, and works in every other mode and with busy polling.
+
+use crate::guest::Scenario;
+use crate::service::{check_modes, insist};
+use crate::support::{Daemon, Family, Lab, Layout, run, spread_of_requests};
+use std::time::Duration;
+
+const REQUESTS: u32 = 100;
+
+/// Cards whose device flags leave out what zero-copy needs: the third and fourth pair.
+pub(crate) fn without_zero_copy() -> Scenario {
+    Scenario::new("cards_without_zero_copy", || {
+        run("without_flags", Layout::two_arm().cards(2), |lab| {
+            lab.config = lab.config.clone().with_web([1, 1, 1]);
+            refused(lab);
+            lab.start_weir();
+            check_modes(lab.weir(), 1, "copy");
+            let log = lab.weir().log();
+            assert!(log.contains("no zero-copy") && log.contains("frames are copied"), "auto says that it copies:\n{log}");
+            serve(lab);
+        });
+    })
+}
+
+fn refused(lab: &mut Lab) {
+    let right = lab.config.interfaces.clone();
+    insist(lab);
+    let mut weir = Daemon::spawn(&lab.node, &lab.directory, &lab.config, None);
+    let status = weir.wait(Duration::from_secs(20));
+    let log = weir.log();
+    assert_eq!(status.and_then(|status| status.code()), Some(1), "weir with zero-copy where there is none: {status:?}\n{log}");
+    let why =
+        log.lines().find(|line| line.contains("zero-copy was refused")).unwrap_or_else(|| panic!("no reason is given:\n{log}"));
+    println!("    refused: {why}");
+    assert!(why.contains("interface outside queue 0"), "the message names interface and queue: {why}");
+    let left = lab.node.run("ip -d link");
+    assert!(!left.contains("prog/xdp"), "a program was left attached: {left}");
+    lab.config.interfaces = right;
+}
+
+/// What else the config can ask for, on the same cards.
+pub(crate) fn others(queues: u32) -> Scenario {
+    Scenario::new("copy_generic_and_busy_poll", move || {
+        run("modes", Layout::two_arm().queues(queues).cards(0), |lab| {
+            lab.config = lab.config.clone().with_web([1, 1, 1]);
+            let plain = lab.config.clone();
+            for mode in ["copy", "generic"] {
+                lab.config.interfaces.iter_mut().for_each(|interface| interface.push_str(&format!("\nmode = \"{mode}\"")));
+                lab.start_weir();
+                check_modes(lab.weir(), queues, mode);
+                serve(lab);
+                lab.weir().stop();
+                lab.config = plain.clone();
+            }
+            insist(lab);
+            lab.config.more = "[worker]\nbusy_poll = true\n".into();
+            lab.start_weir();
+            check_modes(lab.weir(), queues, "zero-copy");
+            serve(lab);
+        });
+    })
+}
+
+fn serve(lab: &mut Lab) {
+    for family in Family::BOTH {
+        spread_of_requests(&lab.client, &family.url("name"), REQUESTS);
+    }
+    lab.weir().check_conservation();
+}
