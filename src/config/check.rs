@@ -20,11 +20,12 @@ pub(super) fn check(raw: &Raw) -> Result<Config, Vec<Problem>> {
     let max_connections = settings::check_max_connections(&raw.conntrack, &mut problems);
     let accounting = raw.conntrack.accounting.as_ref().is_some_and(|accounting| *accounting.get_ref());
     let spared = settings::check_spared(&raw.conntrack);
+    let tracking = settings::check_tracking(&raw.conntrack, &mut problems);
     let admin_socket = settings::check_socket(&raw.admin, &mut problems);
     let timeouts = settings::check_timeouts(raw, &mut problems);
     let snat = snat::check_snat(raw, &mut problems);
     let pools = pool::check_pools(raw, &mut problems);
-    let services = service::check_services(raw, &mut problems);
+    let services = service::check_services(raw, timeouts, &mut problems);
     cross::check_together(&services, &pools, &snat, &mut problems);
     let config = Config {
         interfaces,
@@ -32,7 +33,7 @@ pub(super) fn check(raw: &Raw) -> Result<Config, Vec<Problem>> {
         max_connections,
         accounting,
         spared,
-        tracking: settings::check_tracking(&raw.conntrack),
+        tracking,
         admin_socket,
         snat: snat.pool(),
         timeouts,

@@ -130,6 +130,8 @@ pub struct Service {
     pub scheduler: schedule::Kind,
     /// What the scheduler is told beside its members.
     pub scheduler_settings: schedule::Settings,
+    /// How long its connections may be silent.
+    pub timeouts: Timeouts,
     /// The name of the pool that serves it.
     pub pool: String,
 }

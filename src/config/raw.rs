@@ -57,6 +57,7 @@ pub(super) struct Conntrack {
     pub(super) evict_established: Maybe<bool>,
     pub(super) tcp_be_liberal: Maybe<bool>,
     pub(super) tcp_loose: Maybe<bool>,
+    pub(super) checksum: Maybe<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -81,6 +82,8 @@ pub(super) struct Service {
     pub(super) scheduler: Maybe<String>,
     pub(super) maglev_table_size: Maybe<i64>,
     pub(super) hash_balance_factor: Maybe<i64>,
+    #[serde(default)]
+    pub(super) timeouts: BTreeMap<Spanned<String>, Spanned<String>>,
     pub(super) pool: Maybe<String>,
 }
 

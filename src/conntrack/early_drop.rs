@@ -10,7 +10,7 @@ use super::family::Family;
 use super::free_list::Hoard;
 use super::prefetch::prefetch;
 use super::table::Table;
-use super::{ConnectionView, Millis, Timeouts, l4proto};
+use super::{ConnectionView, Millis, TimeoutPolicy, l4proto};
 use arrayvec::ArrayVec;
 use std::cmp::Reverse;
 
@@ -56,7 +56,7 @@ impl<F: Family> Table<F> {
         hash: u64,
         spared: Spared,
         now: Millis,
-        timeouts: &Timeouts,
+        timeouts: &TimeoutPolicy,
     ) -> Option<ConnectionView> {
         if !hoard.limbo.has_room(self.capacity()) {
             return None;

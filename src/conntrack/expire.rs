@@ -9,7 +9,7 @@ use super::event::{EventKind, Teller};
 use super::family::Family;
 use super::quiescence::{Quiescence, Reader};
 use super::table::Table;
-use super::{ConnectionView, Entry, Millis, Timeouts, l4proto, natural_end, timeout_of};
+use super::{ConnectionView, Entry, Millis, TimeoutPolicy, l4proto, natural_end, orphan, timeout_of};
 use std::collections::VecDeque;
 
 /// What one step of the expiry did.
@@ -33,7 +33,7 @@ pub(super) struct Broom<'a> {
     pub(super) reader: &'a Reader,
     pub(super) teller: &'a Teller,
     pub(super) now: Millis,
-    pub(super) timeouts: &'a Timeouts,
+    pub(super) timeouts: &'a TimeoutPolicy,
 }
 
 /// Where the walk over one table is, and what waits to be freed.
@@ -42,7 +42,7 @@ pub(super) struct Sweep {
     next: u32,
     retired: VecDeque<(u64, Vec<u32>)>,
     /// With which the agenda was made.
-    timeouts: Option<Timeouts>,
+    timeouts: Option<TimeoutPolicy>,
     over: Vec<Over>,
 }
 
@@ -68,7 +68,7 @@ impl Sweep {
         self.free(table, broom.quiescence);
         if self.timeouts.as_ref() != Some(broom.timeouts) {
             table.agenda.urge_all();
-            self.timeouts = Some(*broom.timeouts);
+            self.timeouts = Some(broom.timeouts.clone());
         }
         let numbers = table.numbers();
         let (mut swept, mut removed, mut cost) = (Swept::default(), Vec::new(), 0);
@@ -187,11 +187,16 @@ fn end_if_over<F: Family>(table: &Table<F>, over: &Over, broom: &Broom<'_>) -> O
 
 /// Milliseconds until the connection is over if nothing more comes.
 fn left<F: Family>(entry: &Entry<F>, state: State, broom: &Broom<'_>) -> u32 {
-    timeout_of(entry, state, broom.timeouts).saturating_sub(entry.silence(broom.now))
+    let (owner, policy) = (entry.owner(), broom.timeouts);
+    let left = timeout_of(entry, state, policy).saturating_sub(entry.silence(broom.now));
+    if policy.is_removed(owner.backend) && l4proto::is_connectionless(state.protocol()) {
+        return left.min(orphan::left(entry, state, policy.of(owner.service), broom.now));
+    }
+    left
 }
 
 /// A copy for lists. The caller made sure that the entry is not used for something else meanwhile.
-pub(super) fn view<F: Family>(table: &Table<F>, number: u32, timeouts: &Timeouts) -> ConnectionView {
+pub(super) fn view<F: Family>(table: &Table<F>, number: u32, timeouts: &TimeoutPolicy) -> ConnectionView {
     use super::entry::Direction::{Original, Reply};
     let entry = table.entry(number);
     let (state, owner) = (entry.state(), entry.owner());

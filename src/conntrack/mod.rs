@@ -19,6 +19,8 @@ mod hash;
 mod ignored_syns;
 mod index;
 mod limbo;
+mod orphan;
+mod policy;
 pub(crate) mod prefetch;
 mod quiescence;
 mod region;
@@ -37,8 +39,9 @@ pub use floor::Floor;
 pub use free_list::Hoard;
 pub use hash::{HashKey, LANES, Words};
 pub use l4proto::TcpState;
+pub use policy::TimeoutPolicy;
 pub use table::{Confirmed, Found, Guess, Reserved, Table, TableBytes, Unconfirmed};
-pub use timeout::{MAX_TIMEOUT, Micros, Millis, Now, Timeouts};
+pub use timeout::{MAX_TIMEOUT, Micros, Millis, Now, Timeouts, belongs_to};
 pub use tuple::Tuple;
 pub use view::{ConnectionView, TupleView};
 
@@ -222,7 +225,7 @@ impl Conntrack {
 
     /// Calls `each` with a copy of every live connection, while workers go on. A connection that lives from the beginning of the
     /// call to its end is seen exactly once.
-    pub fn for_each(&self, timeouts: &Timeouts, each: &mut dyn FnMut(&ConnectionView)) {
+    pub fn for_each(&self, timeouts: &TimeoutPolicy, each: &mut dyn FnMut(&ConnectionView)) {
         walk(&self.v4, &self.quiescence, &mut |number| self.v4.view(number, timeouts), each);
         walk(&self.v6, &self.quiescence, &mut |number| self.v6.view(number, timeouts), each);
     }
@@ -233,7 +236,7 @@ impl Conntrack {
         protocol: u8,
         source: SocketAddr,
         destination: SocketAddr,
-        timeouts: &Timeouts,
+        timeouts: &TimeoutPolicy,
     ) -> Option<(ConnectionView, Direction)> {
         let reader = self.quiescence.reader()?;
         let _inside = reader.enter();
@@ -242,14 +245,14 @@ impl Conntrack {
     }
 
     /// Ends the connection that has this original tuple. `false`: there is none.
-    pub fn delete(&self, (protocol, source, destination): Flow, now: Millis, timeouts: &Timeouts) -> bool {
+    pub fn delete(&self, (protocol, source, destination): Flow, now: Millis, timeouts: &TimeoutPolicy) -> bool {
         let Some(reader) = self.quiescence.reader() else { return false };
         let _inside = reader.enter();
         self.delete_in(&self.v4, (protocol, source, destination), now, timeouts)
             || self.delete_in(&self.v6, (protocol, source, destination), now, timeouts)
     }
 
-    fn delete_in<F: Family>(&self, table: &Table<F>, flow: Flow, now: Millis, timeouts: &Timeouts) -> bool {
+    fn delete_in<F: Family>(&self, table: &Table<F>, flow: Flow, now: Millis, timeouts: &TimeoutPolicy) -> bool {
         let (protocol, source, destination) = flow;
         let Some(tuple) = Tuple::new(protocol, source, destination) else { return false };
         let found = table.look_up(table.hash(&tuple), &tuple).filter(|found| found.direction == Direction::Original);
@@ -261,7 +264,7 @@ impl Conntrack {
         &self,
         reason: DestroyReason,
         now: Millis,
-        timeouts: &Timeouts,
+        timeouts: &TimeoutPolicy,
         doomed: &mut dyn FnMut(&ConnectionView) -> bool,
     ) -> u64 {
         let why = (reason, now, timeouts);
@@ -275,7 +278,7 @@ impl Conntrack {
     }
 
     /// `false`: someone else did.
-    fn end<F: Family>(&self, table: &Table<F>, number: u32, why: (DestroyReason, Millis, &Timeouts)) -> bool {
+    fn end<F: Family>(&self, table: &Table<F>, number: u32, why: (DestroyReason, Millis, &TimeoutPolicy)) -> bool {
         let (reason, now, timeouts) = why;
         let ended = table.kill_number(number);
         if ended {
@@ -289,7 +292,7 @@ impl Conntrack {
 
     /// One step of expiry, the control thread's alone: looks at up to `budget` entries, removes those whose time is over,
     /// frees what no worker can see any more, and calls `closed` once for every connection that left.
-    pub fn sweep(&self, now: Millis, timeouts: &Timeouts, budget: usize, closed: &mut dyn FnMut(&ConnectionView)) -> Swept {
+    pub fn sweep(&self, now: Millis, timeouts: &TimeoutPolicy, budget: usize, closed: &mut dyn FnMut(&ConnectionView)) -> Swept {
         let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
         let Sweeps { reader, teller, v4, v6, in_v6 } = &mut *sweeps;
         let broom = Broom { quiescence: &self.quiescence, reader, teller, now, timeouts };
@@ -309,7 +312,7 @@ fn find_in<F: Family>(
     protocol: u8,
     source: SocketAddr,
     destination: SocketAddr,
-    timeouts: &Timeouts,
+    timeouts: &TimeoutPolicy,
 ) -> Option<(ConnectionView, Direction)> {
     let tuple = Tuple::new(protocol, source, destination)?;
     let found = table.look_up(table.hash(&tuple), &tuple)?;
@@ -345,8 +348,8 @@ pub fn natural_end(state: State) -> DestroyReason {
 }
 
 /// Milliseconds of silence that a connection in this state may last.
-pub fn timeout_of<F: Family>(entry: &Entry<F>, state: State, timeouts: &Timeouts) -> u32 {
-    l4proto::timeouts(entry, state, timeouts)
+pub fn timeout_of<F: Family>(entry: &Entry<F>, state: State, timeouts: &TimeoutPolicy) -> u32 {
+    l4proto::timeouts(entry, state, timeouts.of(entry.owner().service))
 }
 
 #[cfg(test)]

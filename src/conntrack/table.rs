@@ -11,7 +11,7 @@ use super::index::{Handle, Index, Inserted, MAX_NUMBER};
 use super::l4proto::tcp::IgnoredSyn;
 use super::prefetch::prefetch;
 use super::region::Region;
-use super::{ConnectionView, Now, Timeouts, Tuple, expire};
+use super::{ConnectionView, Now, TimeoutPolicy, Tuple, expire};
 use std::io;
 
 /// Connections of one address family.
@@ -314,12 +314,12 @@ impl<F: Family> Table<F> {
     }
 
     /// A copy for events. The caller is inside.
-    pub fn copy(&self, found: &Found<'_, F>, timeouts: &Timeouts) -> ConnectionView {
+    pub fn copy(&self, found: &Found<'_, F>, timeouts: &TimeoutPolicy) -> ConnectionView {
         self.view(found.number, timeouts)
     }
 
     /// A copy for lists. The caller is inside.
-    pub(super) fn view(&self, number: u32, timeouts: &Timeouts) -> ConnectionView {
+    pub(super) fn view(&self, number: u32, timeouts: &TimeoutPolicy) -> ConnectionView {
         expire::view(self, number, timeouts)
     }
 

@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicUsize;
 
 const UDP: u8 = 17;
 
-fn timeouts() -> Timeouts {
-    Timeouts { udp: 1000, udp_stream: 2000, ..Timeouts::default() }
+fn timeouts() -> TimeoutPolicy {
+    Timeouts { udp: 1000, udp_stream: 2000, ..Timeouts::default() }.into()
 }
 
 fn original(client: u16) -> Tuple<V4> {
@@ -133,7 +133,7 @@ proptest! {
                 }
                 Operation::Wait { milliseconds } => now = now.after(milliseconds),
                 Operation::Sweep => {
-                    let over = |seen: Millis| now.since(seen) >= timeouts().udp;
+                    let over = |seen: Millis| now.since(seen) >= timeouts().common.udp;
                     let mut expected: Vec<u16> = model.live.values().filter(|(_, seen)| over(*seen)).map(|(port, _)| *port).collect();
                     expected.append(&mut model.leaving);
                     model.abandoned.clear();

@@ -70,12 +70,23 @@ macro_rules! timeouts {
                 [$(self.$field,)*].into_iter().fold(MAX_TIMEOUT, u32::min)
             }
 
+            /// The shortest of those of these protocols: keys that are a protocol's name, or begin with it.
+            pub fn shortest_of(&self, protocols: &[&str]) -> u32 {
+                let of = |key: &str| protocols.iter().any(|protocol| belongs_to(key, protocol));
+                [$((stringify!($field), self.$field),)*].into_iter().filter(|(key, _)| of(key)).fold(MAX_TIMEOUT, |least, (_, value)| least.min(value))
+            }
+
             /// The field of a key.
             pub fn get_mut(&mut self, key: &str) -> Option<&mut u32> {
                 match key { $(stringify!($field) => Some(&mut self.$field),)* _ => None }
             }
         }
     };
+}
+
+/// Whether a key of `[timeouts]` is about the protocol of this name.
+pub fn belongs_to(key: &str, protocol: &str) -> bool {
+    key.strip_prefix(protocol).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
 }
 
 timeouts! {

@@ -12,6 +12,8 @@ pub(super) fn plan(old: &Config, new: &Config) -> Vec<String> {
     plan_snat(old, new, &mut steps);
     if old.timeouts != new.timeouts {
         steps.push("timeouts: changed, for all connections from now on".into());
+    } else {
+        plan_timeouts(old, new, &mut steps);
     }
     if old.spared != new.spared {
         let whose = if new.spared == Spared::Nobody { "may" } else { "do not" };
@@ -49,6 +51,15 @@ fn plan_service(old: &Service, new: &Service, steps: &mut Vec<String>) {
     }
     if (old.scheduler, &old.scheduler_settings) != (new.scheduler, &new.scheduler_settings) {
         steps.push(format!("service {name}: scheduler {}, before {}", new.scheduler.name(), old.scheduler.name()));
+    }
+}
+
+fn plan_timeouts(old: &Config, new: &Config, steps: &mut Vec<String>) {
+    for service in &new.services {
+        let known = old.services.iter().find(|known| known.name == service.name);
+        if known.is_some_and(|known| known.timeouts != service.timeouts) {
+            steps.push(format!("service {}: timeouts changed, for all its connections from now on", service.name));
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! is the same one if its name is.
 
 use crate::config::{Config, Pool as PoolConfig};
+use crate::conntrack::TimeoutPolicy;
 use crate::health::{Start, Target};
 use crate::schedule::{self, Builder, Member};
 use crate::service::{Backend, BackendId, Pool, Service, ServiceId, Services, Snapshot};
@@ -99,6 +100,7 @@ impl Registry {
             }))
         });
         let services = Services::new(services.collect());
+        let timeouts = self.timeouts(config);
         self.generation += 1;
         Ok(Snapshot {
             generation: self.generation,
@@ -106,10 +108,22 @@ impl Registry {
             backends: self.backends.clone(),
             snat: config.snat.clone(),
             own_addresses: config.services.iter().map(|service| service.vip).chain(config.snat.addresses()).collect(),
-            timeouts: config.timeouts,
+            timeouts,
             spared: config.spared,
             tracking: config.tracking,
         })
+    }
+
+    /// Of services that have timeouts of their own, those; and which backends are only here because connections refer to them.
+    fn timeouts(&self, config: &Config) -> TimeoutPolicy {
+        let own = config.services.iter().filter(|service| service.timeouts != config.timeouts);
+        let own: Vec<_> = own.filter_map(|service| Some((self.services.get(&service.name)?.0, service.timeouts))).collect();
+        let wanted = keys(config);
+        let removed = self.backends.iter().flatten().filter(|held| !wanted.contains(&key(held))).map(|held| held.id.0).collect();
+        let mut protocols: Vec<&str> = config.services.iter().map(|service| service.protocol.name()).collect();
+        protocols.sort_unstable();
+        protocols.dedup();
+        TimeoutPolicy::new(config.timeouts, &own, removed, &protocols)
     }
 
     /// What the health checks of `config`, the one that the last snapshot was made of, have to probe.

@@ -83,7 +83,7 @@ fn begin(datapath: Arc<Datapath>) -> Option<Receiver<BTreeSet<IpAddr>>> {
     let (tell, told) = channel();
     let walk = move || {
         let mut used = BTreeSet::new();
-        let timeouts = datapath.snapshot.load().timeouts;
+        let timeouts = datapath.snapshot.load().timeouts.clone();
         datapath.conntrack.for_each(&timeouts, &mut |connection| {
             used.insert(connection.reply.destination.ip());
         });

@@ -5,7 +5,7 @@ use super::process::{Context, Lookup};
 use super::tracked::Tracked;
 use super::verdict::Way;
 use super::{DropReason, Frame, NextHops, forward};
-use crate::conntrack::l4proto::{self, Packet as Whole, Step, tcp, udp};
+use crate::conntrack::l4proto::{self, Packet as Whole, Step, Verify, tcp, udp};
 use crate::conntrack::{Direction, EventKind, Found, State, natural_end};
 use crate::packet::{Headers, Payload};
 use crate::schedule::Request;
@@ -62,6 +62,10 @@ pub(super) fn conntrack_in<'a, F: Tracked, const HOOKED: bool>(
         _ => false,
     };
     if steady {
+        // Who wants all of them looked at goes the way of who has registered handlers.
+        if HOOKED && context.snapshot.tracking.checksum == Verify::All {
+            validate(context, frame, Whole { bytes: frame.bytes(), headers })?;
+        }
         return Ok(Some(found));
     }
     let step = advance(context, frame, headers, &found)?;
@@ -104,6 +108,9 @@ fn advance<F: Tracked, const HOOKED: bool>(
 fn validate<const HOOKED: bool>(context: &Context<'_, HOOKED>, frame: &Frame<'_>, packet: Whole<'_>) -> Way<()> {
     // A partial checksum cannot be told from a wrong one.
     if context.port(frame.port).recompute() {
+        return Ok(());
+    }
+    if context.snapshot.tracking.checksum == Verify::None && packet.headers.payload != Payload::Sctp {
         return Ok(());
     }
     Ok(l4proto::error(packet).map_err(DropReason::from)?)

@@ -15,7 +15,7 @@ use super::verdict::{Verdict, Way};
 use super::{
     Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, forward, local_in, postrouting, prerouting, related,
 };
-use crate::conntrack::l4proto::{self, is_tracked};
+use crate::conntrack::l4proto::{self, Verify, is_tracked};
 use crate::conntrack::{
     Conntrack, Direction, EventKind, Found, Guess, LANES, Micros, Millis, Now, State, Table, Tables, TcpState, Teller, Tuple, V4,
     V6, Visit, Walker, Words,
@@ -116,7 +116,8 @@ impl Datapath {
     /// ([`crate::io::Ports`] and the worker).
     pub fn process(&self, lane: &mut Lane, frames: &mut [Frame<'_>], now: impl Into<Now>) {
         let now = now.into();
-        if self.hooks.is_empty() {
+        let looks_at_all = self.snapshot.load().tracking.checksum == Verify::All;
+        if self.hooks.is_empty() && !looks_at_all {
             self.process_bursts::<false>(lane, frames, now);
         } else {
             self.process_bursts::<true>(lane, frames, now);

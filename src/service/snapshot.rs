@@ -37,8 +37,8 @@ pub struct Snapshot {
     pub snat: SnatPool,
     /// VIPs and SNAT addresses: no frame from outside may have one of them as its source.
     pub own_addresses: HashSet<IpAddr>,
-    /// How long a connection may be silent, by protocol and state.
-    pub timeouts: crate::conntrack::Timeouts,
+    /// How long a connection may be silent, by service, protocol and state.
+    pub timeouts: crate::conntrack::TimeoutPolicy,
     /// Who does not give way when the connection table is full.
     pub spared: crate::conntrack::Spared,
     /// How strict tracking is.

@@ -168,7 +168,7 @@ fn a_deleted_connection_is_found_by_no_packet() {
         let mut world = World::default();
         let (client, vip, backend) = (family.client(), family.vip(), family.backend());
         let snat = world.established(client, vip, backend);
-        assert!(world.datapath.conntrack.delete((Protocol::Tcp.number(), client, vip), world.now, &world.timeouts()));
+        assert!(world.datapath.conntrack.delete((Protocol::Tcp.number(), client, vip), world.now, &world.policy()));
         world.drops(FRONT, &tcp(client, vip, ACK), DropReason::TcpNotSyn);
         world.drops(BACK, &tcp(backend, snat, ACK), DropReason::NoService);
         assert_eq!(world.sweep().len(), 1);

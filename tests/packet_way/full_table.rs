@@ -171,7 +171,7 @@ fn early_drops_and_everything_else_are_told() {
     assert_eq!(told(&mut world, &mut listener), ["destroy timeout"]);
 
     world.opens(&tcp(first, vip, SYN), backend);
-    assert!(world.datapath.conntrack.delete((6, first, vip), world.now, &world.timeouts()));
+    assert!(world.datapath.conntrack.delete((6, first, vip), world.now, &world.policy()));
     assert_eq!(told(&mut world, &mut listener), ["new", "destroy deleted"]);
     world.sweep();
     world.sweep();

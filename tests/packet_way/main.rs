@@ -24,6 +24,7 @@ mod refusals;
 mod related;
 mod protocols;
 mod storm;
+mod timeouts;
 mod transports;
 mod vlans;
 mod workers;

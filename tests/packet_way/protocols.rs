@@ -111,7 +111,7 @@ fn tunnels_are_told_apart_by_their_key() {
         world.drops(FRONT, &plain(other, vip(family)), DropReason::GreClash);
         let keys: Vec<Option<u32>> = {
             let mut keys = Vec::new();
-            world.datapath.conntrack.for_each(&world.timeouts(), &mut |view| keys.push(view.key));
+            world.datapath.conntrack.for_each(&world.policy(), &mut |view| keys.push(view.key));
             keys.sort_unstable();
             keys
         };

@@ -253,7 +253,7 @@ fn set_neighbour(world: &World, known: bool) {
 /// The list shows every connection once, no tuple twice.
 fn check_table(world: &World) {
     let (mut originals, mut replies, mut views) = (HashSet::new(), HashSet::new(), 0);
-    world.datapath.conntrack.for_each(&world.timeouts(), &mut |view| {
+    world.datapath.conntrack.for_each(&world.policy(), &mut |view| {
         views += 1;
         assert!(originals.insert((view.protocol, view.original)), "twice: {view:?}");
         assert!(replies.insert((view.protocol, view.reply)), "twice: {view:?}");

@@ -109,7 +109,7 @@ fn the_same_first_packet_on_two_workers_opens_one_connection() {
         let backends = world.backends.iter().filter(|backend| backend.address() == family.backend());
         assert_eq!(backends.map(|backend| backend.member.connections()).sum::<u32>(), u32::from(CLIENTS));
         let mut listed = 0;
-        world.datapath.conntrack.for_each(&world.timeouts(), &mut |_| listed += 1);
+        world.datapath.conntrack.for_each(&world.policy(), &mut |_| listed += 1);
         assert_eq!(listed, CLIENTS);
         assert_eq!(world.sweep(), [], "what was given up is freed without being told of");
         assert_eq!(world.datapath.conntrack.count(), usize::from(CLIENTS));
@@ -122,7 +122,7 @@ fn connections_end_while_workers_run() {
     const CLIENTS: u16 = 600;
     const ENOUGH: u64 = 3000;
     let mut world = World::new(Setup { connections: 2000, ..Default::default() });
-    let timeouts = world.timeouts();
+    let timeouts = world.policy();
     let clock = AtomicU32::new(world.now.0);
     let (closed, working) = (AtomicU64::new(0), AtomicU32::new(2));
     let datapath = &world.datapath;
@@ -140,7 +140,7 @@ fn connections_end_while_workers_run() {
                 break;
             }
             // Each client is silent for long enough to be ended every few rounds.
-            let now = Millis(clock.fetch_add(timeouts.udp / 5, Ordering::Relaxed));
+            let now = Millis(clock.fetch_add(timeouts.common.udp / 5, Ordering::Relaxed));
             let burst: Vec<_> = (0..BURST).map(|n| frames[(first + round * 37 + n * 5) % frames.len()].clone()).collect();
             for ((fate, sent), frame) in worker.process(FRONT, &burst, now).iter().zip(&burst) {
                 // What has ended is not free before the other worker's burst is over; while that one does not get its turn the table fills.
@@ -168,7 +168,7 @@ fn connections_end_while_workers_run() {
     });
     let closed = closed.into_inner();
     assert_eq!(world.datapath.conntrack.count() as u64, opened - closed);
-    world.now = Millis(clock.load(Ordering::Relaxed)).after(timeouts.udp);
+    world.now = Millis(clock.load(Ordering::Relaxed)).after(timeouts.common.udp);
     // The first round goes on where the control thread stopped.
     assert_eq!((world.sweep().len() + world.sweep().len()) as u64, opened - closed);
     assert_eq!(world.datapath.conntrack.count(), 0);

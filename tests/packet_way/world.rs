@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use weir::conntrack::{ConnectionView, Conntrack, Direction, HashKey, Millis, Spared, Timeouts};
+use weir::conntrack::{ConnectionView, Conntrack, Direction, HashKey, Millis, Spared, TimeoutPolicy, Timeouts};
 use weir::datapath::{Counters, Datapath, DropReason, Fate, Hooks, Lane, NextHop, NextHops, PortId, Route, Routes};
 use weir::io::Ports;
 use weir::io::memory::{MemoryPorts, MemorySizes};
@@ -99,6 +99,8 @@ pub(crate) struct Setup {
     pub(crate) spared: Spared,
     /// The VIPs serve all protocols, not only TCP and UDP.
     pub(crate) all_protocols: bool,
+    /// How long connections may be silent.
+    pub(crate) policy: TimeoutPolicy,
 }
 
 impl Default for Setup {
@@ -114,6 +116,7 @@ impl Default for Setup {
             room: 2048,
             spared: Spared::Established,
             all_protocols: false,
+            policy: TimeoutPolicy::default(),
         }
     }
 }
@@ -155,6 +158,12 @@ impl World {
         let lane = datapath.lane(Arc::clone(&counters)).unwrap();
         let ports = MemoryPorts::new(MemorySizes { room: setup.room, ..Default::default() }, Arc::clone(&counters));
         Self { datapath, setup, backends, now: Millis(u32::MAX - 1000), lane, ports, counters }
+    }
+
+    /// Another config.
+    pub(crate) fn change(&mut self, setup: Setup) {
+        self.datapath.snapshot.store(Arc::new(snapshot(&setup, &self.backends)));
+        self.setup = setup;
     }
 
     /// Clients' side.
@@ -336,19 +345,23 @@ impl World {
 
     /// A whole round of expiry. Returns the connections that left.
     pub(crate) fn sweep(&mut self) -> Vec<ConnectionView> {
-        let timeouts = self.timeouts();
+        let timeouts = self.policy();
         let mut closed = Vec::new();
         while !self.datapath.conntrack.sweep(self.now, &timeouts, 1 << 20, &mut |view| closed.push(view.clone())).wrapped {}
         closed
     }
 
     pub(crate) fn timeouts(&self) -> Timeouts {
-        self.datapath.snapshot.load().timeouts
+        self.policy().common
+    }
+
+    pub(crate) fn policy(&self) -> TimeoutPolicy {
+        self.datapath.snapshot.load().timeouts.clone()
     }
 
     /// The connection of this tuple.
     pub(crate) fn find(&self, protocol: Protocol, from: SocketAddr, to: SocketAddr) -> Option<(ConnectionView, Direction)> {
-        self.datapath.conntrack.find(protocol.number(), from, to, &self.timeouts())
+        self.datapath.conntrack.find(protocol.number(), from, to, &self.policy())
     }
 
     /// The backends of one family take connections or not.
@@ -422,7 +435,7 @@ fn snapshot(setup: &Setup, backends: &[Arc<Backend>]) -> Snapshot {
             v6: vec!["fd02::200".parse().unwrap()],
             ports: setup.snat_ports.clone(),
         },
-        timeouts: Timeouts::default(),
+        timeouts: setup.policy.clone(),
         spared: setup.spared,
         tracking: setup.tracking,
     }

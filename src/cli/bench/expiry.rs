@@ -200,7 +200,7 @@ fn sustained(settings: &ExpiryBench) -> anyhow::Result<Sustained> {
     let mut subject = Subject::new(datapath(room, false)?)?;
     let datapath = subject.datapath();
     let mut snapshot = snapshot(room);
-    snapshot.timeouts = Timeouts { tcp_syn_sent: SHORT, ..Timeouts::default() };
+    snapshot.timeouts = Timeouts { tcp_syn_sent: SHORT, ..Timeouts::default() }.into();
     datapath.snapshot.store(std::sync::Arc::new(snapshot));
     subject.now = Monotonic::now().millis();
     let (sides, _) = subject.open(settings.established)?;

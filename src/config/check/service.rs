@@ -1,9 +1,11 @@
 //! `[[service]]`
 
 use super::problems::{Located, Problems};
+use super::settings::check_timeouts_of_service;
 use crate::config::raw::{self, Raw};
 use crate::config::value::{self, Endpoint, endpoint, one_of, quoted, refuse, whole};
 use crate::config::{Place, Problem, Service};
+use crate::conntrack::Timeouts;
 use crate::schedule::{BoundedHash, Kind, Maglev, Settings};
 use crate::service::Protocol;
 use serde_spanned::Spanned;
@@ -33,8 +35,8 @@ const PROTOCOLS: &[(&str, Protocol)] = &[
     ("icmp", Protocol::Icmp),
 ];
 
-pub(super) fn check_services(raw: &Raw, problems: &mut Problems) -> Vec<Checked> {
-    let services: Vec<_> = raw.service.iter().map(|service| check_service(service, problems)).collect();
+pub(super) fn check_services(raw: &Raw, timeouts: Timeouts, problems: &mut Problems) -> Vec<Checked> {
+    let services: Vec<_> = raw.service.iter().map(|service| check_service(service, timeouts, problems)).collect();
     let names = services.iter().flat_map(|service| &service.name);
     problems.unique("service.name", names, |name| format!("the service {name:?} is defined twice"));
     let destinations = services.iter().flat_map(|service| &service.destination);
@@ -45,7 +47,7 @@ pub(super) fn check_services(raw: &Raw, problems: &mut Problems) -> Vec<Checked>
     services
 }
 
-fn check_service(raw: &Spanned<raw::Service>, problems: &mut Problems) -> Checked {
+fn check_service(raw: &Spanned<raw::Service>, common: Timeouts, problems: &mut Problems) -> Checked {
     let service = raw.get_ref();
     let name = problems.required("service.name", &service.name, raw.span(), "a name for lists and commands");
     let name = problems.value("service.name", name, |text| value::name(text));
@@ -57,6 +59,7 @@ fn check_service(raw: &Spanned<raw::Service>, problems: &mut Problems) -> Checke
     let protocol = problems.value("service.protocol", protocol, |text| one_of("protocol", text, PROTOCOLS));
     let protocol = protocol.map(|protocol| Located { value: of_family(protocol.value, vip.as_ref()), span: protocol.span });
     check_port(vip.as_ref(), protocol.as_ref(), problems);
+    let timeouts = check_timeouts_of_service(service, common, protocol.as_ref().map(|protocol| protocol.value), problems);
     let pool = problems.required("service.pool", &service.pool, raw.span(), "the name of a [[pool]]");
     let pool = pool.map(|pool| Located { value: pool.get_ref().clone(), span: pool.span() });
     let scheduler = problems.value("service.scheduler", service.scheduler.as_ref(), |text| {
@@ -79,6 +82,7 @@ fn check_service(raw: &Spanned<raw::Service>, problems: &mut Problems) -> Checke
                 hash_balance_factor: factor.map_or(defaults.hash_balance_factor, |factor| factor.value),
                 ..defaults
             },
+            timeouts,
             pool: pool.as_ref().map(|pool| pool.value.clone()).unwrap_or_default(),
         },
         destination: destination.map(|(vip, protocol)| Located { value: (vip.value, protocol.value), span: vip.span.clone() }),

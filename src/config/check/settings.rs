@@ -4,7 +4,11 @@ use super::problems::{Located, Problems};
 use crate::config::raw::{self, Raw};
 use crate::config::value::{Complaint, duration, one_of, quoted, refuse, whole};
 use crate::config::{Idle, Place, Problem, Worker};
-use crate::conntrack::{MAX_TIMEOUT, Spared, Timeouts, l4proto};
+use crate::conntrack::l4proto::{self, Verify};
+use crate::conntrack::{MAX_TIMEOUT, Spared, Timeouts, belongs_to};
+use crate::service::Protocol;
+use serde_spanned::Spanned;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -67,9 +71,12 @@ pub(super) fn check_spared(raw: &raw::Conntrack) -> Spared {
     if everybody_gives_way { Spared::Nobody } else { Spared::Established }
 }
 
-pub(super) fn check_tracking(raw: &raw::Conntrack) -> l4proto::Settings {
+pub(super) fn check_tracking(raw: &raw::Conntrack, problems: &mut Problems) -> l4proto::Settings {
+    let checksum = problems.value_or("conntrack.checksum", raw.checksum.as_ref(), Verify::default(), |text| {
+        one_of("choice of packets", text, Verify::NAMES)
+    });
     let is = |key: &raw::Maybe<bool>| key.as_ref().is_some_and(|key| *key.get_ref());
-    l4proto::Settings { tcp_be_liberal: is(&raw.tcp_be_liberal), tcp_loose: is(&raw.tcp_loose) }
+    l4proto::Settings { tcp_be_liberal: is(&raw.tcp_be_liberal), tcp_loose: is(&raw.tcp_loose), checksum }
 }
 
 pub(super) fn check_socket(raw: &raw::Admin, problems: &mut Problems) -> PathBuf {
@@ -83,16 +90,37 @@ pub(super) fn check_socket(raw: &raw::Admin, problems: &mut Problems) -> PathBuf
 }
 
 pub(super) fn check_timeouts(raw: &Raw, problems: &mut Problems) -> Timeouts {
-    let mut timeouts = Timeouts::default();
+    check_keys("timeouts", &raw.timeouts, Timeouts::default(), |_| true, problems)
+}
+
+/// What a service has in the place of `common`: only keys of its own protocol.
+pub(super) fn check_timeouts_of_service(
+    raw: &raw::Service,
+    common: Timeouts,
+    protocol: Option<Protocol>,
+    problems: &mut Problems,
+) -> Timeouts {
+    // Of a protocol that was refused, nobody knows which keys it has.
+    let fits = |key: &str| protocol.is_none_or(|protocol| belongs_to(key, protocol.name()));
+    check_keys("service.timeouts", &raw.timeouts, common, fits, problems)
+}
+
+fn check_keys(
+    table: &str,
+    given: &BTreeMap<Spanned<String>, Spanned<String>>,
+    mut timeouts: Timeouts,
+    fits: impl Fn(&str) -> bool,
+    problems: &mut Problems,
+) -> Timeouts {
     let range = Duration::from_millis(1)..=Duration::from_millis(u64::from(MAX_TIMEOUT));
-    for (key, value) in &raw.timeouts {
-        let Some(timeout) = timeouts.get_mut(key.get_ref()) else {
+    for (key, value) in given {
+        let Some(timeout) = timeouts.get_mut(key.get_ref()).filter(|_| fits(key.get_ref())) else {
             let found = format!("there is no key `{}` here", key.get_ref());
-            let allowed = quoted(Timeouts::KEYS.iter().copied()).replace('"', "");
+            let allowed = quoted(Timeouts::KEYS.iter().copied().filter(|key| fits(key))).replace('"', "");
             problems.add(Problem::new("unknown key", found, allowed).at(Place::new(key.span(), "unknown key")));
             continue;
         };
-        let checked = problems.value(format!("timeouts.{}", key.get_ref()), Some(value), |text| duration(text, range.clone()));
+        let checked = problems.value(format!("{table}.{}", key.get_ref()), Some(value), |text| duration(text, range.clone()));
         // In the range above it fits.
         *timeout = checked.map_or(*timeout, |checked| checked.value.as_millis() as u32);
     }

@@ -77,6 +77,27 @@ pub struct Settings {
     pub tcp_be_liberal: bool,
     /// The middle of an unknown TCP connection opens one, without looking at windows.
     pub tcp_loose: bool,
+    /// Which checksums are looked at.
+    pub checksum: Verify,
+}
+
+/// Which packets' checksums are looked at (`nf_conntrack_checksum`). Those of SCTP always are: they are made anew when a packet is
+/// rewritten, and a wrong one would become right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verify {
+    /// None.
+    None,
+    /// Of packets that open or change a connection, and all of protocols other than TCP and UDP.
+    #[default]
+    Changes,
+    /// Of all packets.
+    All,
+}
+
+impl Verify {
+    /// The names in the config.
+    pub const NAMES: &'static [(&'static str, Verify)] =
+        &[("none", Verify::None), ("changes", Verify::Changes), ("all", Verify::All)];
 }
 
 /// A known connection and what is around it.
@@ -256,6 +277,11 @@ pub fn can_early_drop(state: State) -> bool {
 /// [`L4Proto::timeouts`].
 pub fn timeouts<F: Family>(entry: &Entry<F>, state: State, timeouts: &Timeouts) -> u32 {
     by_number!(state.protocol(), P => P::timeouts(entry, state, timeouts), 0)
+}
+
+/// Whether a protocol says neither when a connection begins nor when it ends.
+pub fn is_connectionless(protocol: u8) -> bool {
+    matches!(protocol, Udp::NUMBER | Icmp::NUMBER | Icmpv6::NUMBER | Gre::NUMBER)
 }
 
 /// The key in a tuple word of GRE.
