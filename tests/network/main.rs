@@ -18,6 +18,7 @@ mod laboratory;
 mod next_hops;
 mod own_traffic;
 mod path_mtu;
+mod protocols;
 mod queues;
 mod refusal;
 mod related;

@@ -147,6 +147,7 @@ impl Config {
         let addresses: Vec<String> = self.snat.iter().map(|address| format!("\"{address}\"")).collect();
         let _ = writeln!(text, "[snat]\naddresses = [{}]\n\n{}", addresses.join(", "), self.more);
         for Service { name, vip, protocol, scheduler, pool } in &self.services {
+            let vip = endpoint(*vip);
             let _ = writeln!(text, "[[service]]\nname = \"{name}\"\nvip = \"{vip}\"\nprotocol = \"{protocol}\"");
             let _ = writeln!(text, "scheduler = \"{scheduler}\"\npool = \"{pool}\"\n");
         }
@@ -157,10 +158,15 @@ impl Config {
             }
             let members: Vec<String> = backends
                 .iter()
-                .map(|(address, weight)| format!("  {{ address = \"{address}\", weight = {weight} }},\n"))
+                .map(|(address, weight)| format!("  {{ address = \"{}\", weight = {weight} }},\n", endpoint(*address)))
                 .collect();
             let _ = writeln!(text, "backends = [\n{}]\n", members.concat());
         }
         text
     }
+}
+
+/// With its port, unless that is 0: then the address alone.
+fn endpoint(address: SocketAddr) -> String {
+    if address.port() == 0 { address.ip().to_string() } else { address.to_string() }
 }

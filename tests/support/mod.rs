@@ -30,7 +30,7 @@ pub use datagram::{DatagramServer, ask_by_datagram};
 pub use lab::{Lab, Layout, run};
 pub use load::{Load, Outcome, answers, failures};
 pub use namespace::{Namespace, without_socket_family};
-pub use program::{Finished, run_within, wait_until};
+pub use program::{Background, Finished, run_within, wait_until};
 pub use router::{Behind, NARROW, put_behind};
 pub use session::converse;
 pub use tag::{Mapping, map_queues, tag_frames};
