@@ -197,7 +197,12 @@ struct Answerer {
 }
 
 impl Answerer {
-    fn start(at: &Namespace, address: IpAddr, protocol: i32, answer: impl Fn(&[u8], IpAddr, IpAddr) -> Option<Vec<u8>> + Send + 'static) -> Self {
+    fn start(
+        at: &Namespace,
+        address: IpAddr,
+        protocol: i32,
+        answer: impl Fn(&[u8], IpAddr, IpAddr) -> Option<Vec<u8>> + Send + 'static,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let socket = at.inside(|| raw(address, protocol));
         let stopped = Arc::clone(&stop);

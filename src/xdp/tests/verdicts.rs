@@ -279,27 +279,86 @@ fn only_v6(f: &Family) -> Vec<Case> {
     ]
 }
 
+/// VIPs that serve other protocols than TCP and UDP.
+fn more_targets() -> Targets {
+    let mut targets = targets();
+    for family in [v4(), v6()] {
+        let icmp = if family.header == 20 { Protocol::Icmp } else { Protocol::Icmpv6 };
+        targets.services.insert((family.vip, Some(443), Protocol::Sctp));
+        targets.services.extend([Protocol::Dccp, Protocol::Gre, icmp].map(|protocol| (family.vip, None, protocol)));
+    }
+    targets
+}
+
+fn more_protocols(f: &Family) -> Vec<Case> {
+    const DCCP: u8 = 33;
+    const GRE: u8 = 47;
+    let [echo, reply] = if f.header == 20 { [8, 0] } else { [128, 129] };
+    let (ports, message) = (Some(f.header + 4), Some(f.header + 8));
+    let to = |destination, protocol, segment: &[u8]| ip(f.client, destination, protocol, segment);
+    let error = |to: IpAddr, quote: &[u8]| ip(f.client, to, f.icmp, &icmp(f.errors[0], quote));
+    let quoted = Some(2 * f.header + 8 + 4);
+    vec![
+        ("SCTP to a service", to(f.vip, SCTP, &tcp(50000, 443)), ports),
+        ("SCTP to another port of it", to(f.vip, SCTP, &tcp(50000, 444)), None),
+        ("SCTP to a VIP without it", to(f.all_ports_vip, SCTP, &tcp(50000, 443)), None),
+        ("SCTP reply of a backend", ip(f.backend, f.snat, SCTP, &tcp(443, 1024)), ports),
+        ("DCCP to any port", to(f.vip, DCCP, &tcp(50000, 9)), ports),
+        ("DCCP reply of a backend", ip(f.backend, f.snat, DCCP, &tcp(9, 1024)), ports),
+        ("GRE to a VIP", to(f.vip, GRE, &[0x20, 0, 8, 0, 0, 0, 0, 1]), ports),
+        ("GRE to a VIP without it", to(f.all_ports_vip, GRE, &[0; 8]), None),
+        ("GRE to the host", to(f.other, GRE, &[0; 8]), None),
+        ("GRE of a backend", ip(f.backend, f.snat, GRE, &[0; 4]), ports),
+        ("echo to a VIP that serves it", to(f.vip, f.icmp, &icmp(echo, b"abc")), message),
+        ("echo to another VIP", to(f.all_ports_vip, f.icmp, &icmp(echo, b"abc")), None),
+        ("echo to the host", to(f.other, f.icmp, &icmp(echo, b"abc")), None),
+        ("echo to a SNAT address", ip(f.backend, f.snat, f.icmp, &icmp(echo, b"abc")), None),
+        ("echo reply to a VIP", to(f.vip, f.icmp, &icmp(reply, b"abc")), None),
+        ("echo reply of a backend", ip(f.backend, f.snat, f.icmp, &icmp(reply, b"abc")), message),
+        ("echo reply to the host", ip(f.backend, f.other, f.icmp, &icmp(reply, b"abc")), None),
+        ("timestamp or router solicitation", to(f.vip, f.icmp, &icmp(if echo == 8 { 13 } else { 133 }, b"abc")), None),
+        ("error about an echo to a backend", error(f.snat, &ip(f.snat, f.backend, f.icmp, &icmp(echo, b""))), quoted),
+        ("error about a reply of a VIP", error(f.vip, &ip(f.vip, f.client, f.icmp, &icmp(reply, b""))), quoted),
+        ("error about an echo that a VIP's host sent", error(f.vip, &ip(f.vip, f.client, f.icmp, &icmp(echo, b""))), None),
+        ("error about GRE", error(f.snat, &ip(f.snat, f.backend, GRE, &[0; 8])), quoted),
+        ("error about SCTP of a service", error(f.vip, &ip(f.vip, f.client, SCTP, &tcp(443, 1))), quoted),
+        ("error about SCTP of the host", error(f.vip, &ip(f.vip, f.client, SCTP, &tcp(444, 1))), None),
+    ]
+}
+
 #[test]
 fn each_packet_goes_where_it_belongs_also_when_cut_off() {
     let Some(mut loaded) = Loaded::with(&targets()) else { return };
     let mut cases = 0;
     for (family, ether_type, special) in [(v4(), EtherType::IPV4, only_v4(&v4())), (v6(), EtherType::IPV6, only_v6(&v6()))] {
-        for (name, packet, needed) in services(&family).into_iter().chain(icmp_errors(&family)).chain(special) {
-            cases += 1;
-            for tags in [&[][..], &[100]] {
-                let whole = frame(ether_type, tags, &packet);
-                let link = whole.len() - packet.len();
-                // The kernel takes no test frame shorter than an Ethernet header.
-                for length in 14..=whole.len() {
-                    let ours = needed.is_some_and(|needed| length >= link + needed);
-                    let expected = if ours { Decision::Ours } else { Decision::Kernels };
-                    let at = format!("{name}: {} with tags {tags:?}, cut at {length} of {}", family.vip, whole.len());
-                    assert_eq!(loaded.decide(&whole[..length]), expected, "{at}");
-                }
+        let all = services(&family).into_iter().chain(icmp_errors(&family)).chain(special);
+        cases += decide_all(&mut loaded, &family, ether_type, all);
+    }
+    assert!(cases > 140, "{cases}");
+    let Some(mut loaded) = Loaded::with(&more_targets()) else { return };
+    for (family, ether_type) in [(v4(), EtherType::IPV4), (v6(), EtherType::IPV6)] {
+        decide_all(&mut loaded, &family, ether_type, more_protocols(&family).into_iter());
+    }
+}
+
+/// Each case, whole and cut off at every byte, with a tag and without; how many there were.
+fn decide_all(loaded: &mut Loaded, family: &Family, ether_type: EtherType, cases: impl Iterator<Item = Case>) -> usize {
+    let mut count = 0;
+    for (name, packet, needed) in cases {
+        count += 1;
+        for tags in [&[][..], &[100]] {
+            let whole = frame(ether_type, tags, &packet);
+            let link = whole.len() - packet.len();
+            // The kernel takes no test frame shorter than an Ethernet header.
+            for length in 14..=whole.len() {
+                let ours = needed.is_some_and(|needed| length >= link + needed);
+                let expected = if ours { Decision::Ours } else { Decision::Kernels };
+                let at = format!("{name}: {} with tags {tags:?}, cut at {length} of {}", family.vip, whole.len());
+                assert_eq!(loaded.decide(&whole[..length]), expected, "{at}");
             }
         }
     }
-    assert!(cases > 140, "{cases}");
+    count
 }
 
 #[test]
