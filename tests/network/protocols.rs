@@ -170,7 +170,7 @@ fn wait_until_ended(child: &mut std::process::Child) -> bool {
 /// A raw socket of a protocol, bound to an address.
 fn raw(address: IpAddr, protocol: i32) -> UdpSocket {
     let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
-    let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(protocol))).expect("a raw socket");
+    let socket = Socket::new(domain, Type::from(libc::SOCK_RAW), Some(Protocol::from(protocol))).expect("a raw socket");
     socket.bind(&SockAddr::from(SocketAddr::new(address, 0))).expect("bind");
     socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
     // For its calls alone: they are the same.
