@@ -71,6 +71,7 @@ rm -rf target/tmp/weir-*
 step "Format" cargo fmt --check
 step "Lints" cargo clippy --quiet --all-targets -- -D warnings
 step "Unit and integration tests" cargo test --no-fail-fast --lib --bins "${others[@]}" -- --show-output
+step "The table in every interleaving of two threads" cargo test --features loom --lib loom_models
 step "Examples in the documentation" cargo test --no-fail-fast --doc
 step "Network tests" cargo test --test network -- --test-threads "$NETWORK_THREADS" --show-output
 step "Zero-copy in a virtual machine" scripts/zero-copy-vm.sh

@@ -32,6 +32,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/conntrack/index.rs", "the same promise for a bucket of the index"),
     ("src/conntrack/prefetch.rs", "the prefetch instruction"),
     ("src/conntrack/region.rs", "mmap, and views of the mapping as slices of atomics"),
+    ("src/conntrack/region_modelled.rs", "the trait of the same promise, where loom stands in for memory"),
     ("src/io/xsk/options.rs", "socket options and system calls that xsk-rs leaves out, on raw descriptors"),
     ("src/io/xsk/socket.rs", "ring calls of xsk-rs: the caller answers for who holds which frame"),
     ("src/io/xsk/umem.rs", "frames are slices of the UMEM, which xsk-rs can only hand out unsafely"),

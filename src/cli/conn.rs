@@ -8,6 +8,7 @@ use super::flow::Flow;
 use crate::admin::{AddressFilter, Answer, Connection, ConnectionFilter, Request};
 use crate::conntrack::l4proto::state_names;
 use crate::service::Protocol;
+use clap::Parser;
 use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 
@@ -180,8 +181,12 @@ impl Show {
 
 #[derive(Debug, clap::Args)]
 struct Delete {
-    #[command(flatten)]
-    flow: Option<Flow>,
+    /// A packet of the client, as for `conn show`
+    #[arg(num_args = 3, value_names = ["SRC[:PORT]", "DST[:PORT]", "PROTOCOL"])]
+    packet: Vec<String>,
+    /// Key of a GRE tunnel
+    #[arg(long, value_name = "KEY")]
+    key: Option<u32>,
     #[command(flatten)]
     filter: Filter,
     /// Every connection
@@ -202,9 +207,13 @@ impl Delete {
     /// Ends the process with a usage error when it is not clear what is to go.
     fn to_request(&self) -> anyhow::Result<Request> {
         let filter = self.filter.to_request();
-        match (&self.flow, filter != ConnectionFilter::default(), self.all) {
-            (Some(flow), false, false) => Ok(Request::ConnectionDelete { flow: flow.to_request()? }),
-            (None, true, false) | (None, false, true) => Ok(Request::ConnectionFlush { filter }),
+        match (self.packet.is_empty(), filter != ConnectionFilter::default(), self.all) {
+            (false, false, false) => {
+                let key = self.key.map(|key| format!("--key={key}"));
+                let packet = Packet::try_parse_from(self.packet.iter().chain(&key)).unwrap_or_else(|error| error.exit());
+                Ok(Request::ConnectionDelete { flow: packet.flow.to_request()? })
+            }
+            (true, true, false) | (true, false, true) if self.key.is_none() => Ok(Request::ConnectionFlush { filter }),
             _ => clap::Error::raw(
                 clap::error::ErrorKind::ArgumentConflict,
                 "which connections? Allowed is one of: SRC:PORT DST:PORT PROTOCOL, filters such as --src, or --all\n",
@@ -212,6 +221,14 @@ impl Delete {
             .exit(),
         }
     }
+}
+
+/// The words of a packet alone: clap cannot have them optional where it reads the rest.
+#[derive(Debug, clap::Parser)]
+#[command(no_binary_name = true)]
+struct Packet {
+    #[command(flatten)]
+    flow: Flow,
 }
 
 fn print_header(out: &mut dyn Write) -> io::Result<()> {

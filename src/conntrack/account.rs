@@ -5,16 +5,16 @@
 
 #![allow(unsafe_code)] // one promise about a type, see there
 
+use super::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use super::region::Plain;
 use super::{Direction, Micros, Millis, Now};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// The account of one connection: a cache line.
 ///
 /// Each direction's numbers are written by the worker that has that direction. All Relaxed: they publish nothing; if packets of one
 /// direction come in at two workers at once, one of two updates may be lost.
 #[repr(C, align(64))]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Account {
     packets: [AtomicU64; 2],
     bytes: [AtomicU64; 2],
@@ -25,6 +25,7 @@ pub struct Account {
     client_rtt: AtomicU32,
 }
 
+#[cfg(not(feature = "loom"))]
 const _: () = assert!(size_of::<Account>() == 64);
 
 // SAFETY: atomics only; zeroes are an account of nothing.

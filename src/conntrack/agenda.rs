@@ -5,8 +5,8 @@
 //! passed over. Who ends a connection before its time urges its part.
 
 use super::Millis;
+use super::atomic::{AtomicU64, Ordering};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Entries of a part: 16 KiB over IPv4.
 const PART: u32 = 256;

@@ -2,8 +2,8 @@
 //!
 //! As in the kernel the search is bounded and done by whoever needs the room. Those that are not ASSURED go first, which is what a flood
 //! consists of; then those that are closing; established ones only if the config says so. Among equals the one that was silent for longest
-//! goes. With eight or more to choose from that is nearly the oldest of all: one that was opened a moment ago has the time to
-//! become ASSURED, so handshakes succeed during a flood (docs/conntrack.md has the sum).
+//! goes. With sixteen to choose from, every neighbourhood is nearly a queue: one that was opened a moment ago has the time to
+//! become ASSURED, so handshakes succeed during a flood (docs/conntrack.md says how many).
 
 use super::entry::State;
 use super::family::Family;
@@ -24,10 +24,11 @@ pub enum Spared {
     Nobody,
 }
 
-/// Buckets of the index that are looked into (`NF_CT_EVICTION_RANGE` of the kernel). They hold 17 connections of a full table on average.
-const BUCKETS: usize = 8;
+/// Buckets of the index that are looked into (`NF_CT_EVICTION_RANGE` of the kernel, whose are smaller). They hold 34 connections of a full
+/// table on average.
+const BUCKETS: usize = if cfg!(feature = "loom") { 6 } else { 16 };
 /// Connections of which one is chosen. Only if all of them are spared the next so many are looked at.
-const CANDIDATES: usize = 8;
+const CANDIDATES: usize = 16;
 
 /// In the order in which they give way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,18 +1,18 @@
 //! IPv4 and IPv6 as the table sees them: how addresses are kept, compared, turned round and hashed.
 
+use super::atomic::{AtomicU64, Ordering::Relaxed};
 use super::hash::HashKey;
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// One address family. The table exists once for each, so that an IPv4 entry is one cache line.
-pub trait Family: Copy + Debug + Send + Sync + 'static {
+pub trait Family: Copy + Debug + Default + Send + Sync + 'static {
     /// Source and destination address, as they read on the wire.
     type Addresses: Copy + Eq + Debug + Send + Sync;
     /// Memory that holds them.
-    type Cell: Cell<Self::Addresses> + Debug + Send + Sync;
+    type Cell: Cell<Self::Addresses> + Debug + Default + Send + Sync;
     /// Bytes of padding that bring an entry to whole cache lines.
-    type Padding: Debug + Send + Sync;
+    type Padding: Debug + Default + Send + Sync;
 
     /// Source and destination exchanged.
     fn turned(addresses: Self::Addresses) -> Self::Addresses;
@@ -33,11 +33,11 @@ pub trait Cell<A> {
 }
 
 /// IPv4.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct V4;
 
 /// IPv6.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct V6;
 
 impl Family for V4 {

@@ -16,7 +16,7 @@ pub struct Floor {
 }
 
 #[repr(C, align(64))]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Line([AtomicU64; 8]);
 
 // SAFETY: atomics only, valid when zero.

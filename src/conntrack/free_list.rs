@@ -2,14 +2,14 @@
 //!
 //! Workers take whole batches and hand out entries of them alone; the control thread gives batches back.
 
+use super::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::entry::Entry;
 use super::family::Family;
 use super::limbo::Limbo;
 use crossbeam_utils::CachePadded;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Entries of a batch: enough that the shared words are touched rarely, few enough that what workers hoard does not matter.
-pub(super) const BATCH: u32 = 64;
+pub(super) const BATCH: u32 = if cfg!(feature = "loom") { 1 } else { 64 };
 
 /// The shared part.
 #[derive(Debug)]

@@ -13,15 +13,15 @@
 
 #![allow(unsafe_code)] // one promise about a type, see there
 
+use super::atomic::{AtomicU64, Ordering};
 use super::prefetch::prefetch;
 use super::region::{Plain, Region};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Slots of a bucket.
-const SLOTS: usize = 7;
+const SLOTS: usize = if cfg!(feature = "loom") { 2 } else { 7 };
 /// Buckets that a chain may reach over. At the load that a table is made for, chains of three are rare; this many mean that it is full.
-const MAX_CHAIN: usize = 24;
+const MAX_CHAIN: usize = if cfg!(feature = "loom") { 3 } else { 24 };
 /// Slots a bucket holds on average when the table is full: 4.2 of 7, where about one lookup in forty reads a second line.
 const LOAD_TIMES_TEN: usize = 42;
 
@@ -56,7 +56,7 @@ impl Handle {
 
 /// tag (32) | reply direction (1) | tentative (1) | number of the entry (30)
 #[repr(C, align(64))]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Bucket {
     slots: [AtomicU64; SLOTS],
     overflow: AtomicU64,

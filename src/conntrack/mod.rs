@@ -8,6 +8,7 @@ pub mod l4proto;
 
 mod account;
 mod agenda;
+mod atomic;
 mod early_drop;
 mod entry;
 mod event;
@@ -23,6 +24,10 @@ mod orphan;
 mod policy;
 pub(crate) mod prefetch;
 mod quiescence;
+#[cfg(not(feature = "loom"))]
+mod region;
+#[cfg(feature = "loom")]
+#[path = "region_modelled.rs"]
 mod region;
 mod table;
 mod timeout;
@@ -343,6 +348,7 @@ pub fn natural_end(state: State) -> DestroyReason {
     match state.tcp() {
         TcpState::TimeWait if state.protocol() == TCP => DestroyReason::Closed,
         TcpState::Close if state.protocol() == TCP => DestroyReason::Reset,
+        _ if state.protocol() != TCP && l4proto::can_early_drop(state) => DestroyReason::Closed,
         _ => DestroyReason::Timeout,
     }
 }
@@ -353,4 +359,9 @@ pub fn timeout_of<F: Family>(entry: &Entry<F>, state: State, timeouts: &TimeoutP
 }
 
 #[cfg(test)]
+mod stress;
+#[cfg(test)]
 mod tests;
+
+#[cfg(all(test, feature = "loom"))]
+mod loom_models;

@@ -5,12 +5,12 @@
 //! after that. The control thread frees, so no worker pays for it unless it evicted a connection from a full table and needs the entry
 //! itself: that is why this is not crossbeam-epoch, where whoever pins may be made to run what others deferred.
 
+use super::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Threads that may walk tables at the same time.
-const READERS: usize = 128;
+const READERS: usize = if cfg!(feature = "loom") { 4 } else { 128 };
 const OUTSIDE: u64 = u64::MAX;
 
 /// The clock of retirement and the places of those who read.

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 /// # Safety
 /// Every bit pattern is a valid value, all zeroes among them; the type is made of atomics only, so that a shared reference is
 /// all that anyone ever needs; and dropping it does nothing.
-pub(super) unsafe trait Plain: Sync {}
+pub(super) unsafe trait Plain: Sync + Default {}
 
 // SAFETY: an atomic; 0 is a number.
 unsafe impl Plain for AtomicU64 {}

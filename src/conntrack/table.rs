@@ -381,6 +381,18 @@ impl<F: Family> Table<F> {
         }
     }
 
+    /// Whether the index holds nothing.
+    #[cfg(all(test, feature = "loom"))]
+    pub(super) fn is_clean(&self) -> bool {
+        self.index.is_clean()
+    }
+
+    /// The number of an entry that is handed out.
+    #[cfg(all(test, feature = "loom"))]
+    pub(super) fn take_number(&self, hoard: &mut Hoard) -> Option<u32> {
+        self.free.take(self.entries.items(), hoard)
+    }
+
     fn has(&self, handle: Handle, tuple: &Tuple<F>) -> bool {
         self.entry(handle.number()).has_tuple(tuple, handle.is_reply())
     }

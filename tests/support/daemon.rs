@@ -70,6 +70,13 @@ impl Daemon {
         run_within(command, Duration::from_secs(30))
     }
 
+    /// Starts another command of the binary against it, which goes on until it is killed.
+    pub fn background(&self, arguments: &str, output: std::process::Stdio) -> std::process::Child {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(arguments.split_whitespace()).arg("--socket").arg(&self.socket).stdin(std::process::Stdio::null());
+        command.stdout(output).spawn().expect("weir")
+    }
+
     /// `weir status --json`
     #[track_caller]
     pub fn status(&self) -> Value {

@@ -20,7 +20,7 @@ use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What expiry costs the control thread and the workers
@@ -132,30 +132,38 @@ fn idle(settings: &ExpiryBench) -> anyhow::Result<(f64, f64)> {
     let datapath = subject.datapath();
     let stop = AtomicBool::new(false);
     let seconds = 2 * u64::from(datapath.snapshot.load().timeouts.shortest()) / 1000;
+    let spent = Spent::default();
     std::thread::scope(|scope| {
-        let control = scope.spawn(|| control(&datapath, &stop));
-        std::thread::sleep(Duration::from_secs(seconds));
+        let control = scope.spawn(|| control(&datapath, &stop, &spent));
+        let mut most = Duration::ZERO;
+        for _ in 0..seconds {
+            let before = spent.cpu();
+            std::thread::sleep(Duration::from_secs(1));
+            most = most.max(spent.cpu() - before);
+        }
         stop.store(true, Relaxed);
-        let spent = control.join().ok().context("the control thread panicked")?;
-        let most = spent.by_second.iter().max().copied().unwrap_or_default();
-        Ok((most.as_secs_f64(), spent.cpu.as_secs_f64() / seconds as f64))
+        control.join().ok().context("the control thread panicked")?;
+        Ok((most.as_secs_f64(), spent.cpu().as_secs_f64() / seconds as f64))
     })
 }
 
-/// What a control thread did.
+/// What a control thread has done so far. Relaxed, all of it: numbers to be looked at.
 #[derive(Default)]
 struct Spent {
-    cpu: Duration,
-    by_second: Vec<Duration>,
-    expired: u64,
+    cpu_nanos: AtomicU64,
+    expired: AtomicU64,
+}
+
+impl Spent {
+    fn cpu(&self) -> Duration {
+        Duration::from_nanos(self.cpu_nanos.load(Relaxed))
+    }
 }
 
 /// Sweeps as the daemon's control thread does, until it is told to stop.
-fn control(datapath: &Datapath, stop: &AtomicBool) -> Spent {
-    let mut spent = Spent::default();
-    let began = Monotonic::now();
-    let mut expiry = Expiry::new(began);
-    let (first, mut counted) = (cpu_time(), cpu_time());
+fn control(datapath: &Datapath, stop: &AtomicBool, spent: &Spent) {
+    let mut expiry = Expiry::new(Monotonic::now());
+    let first = cpu_time();
     // Relaxed: the flag is the whole message.
     while !stop.load(Relaxed) {
         std::thread::sleep(Duration::from_nanos(expiry.next().nanos_since(Monotonic::now()).min(100_000_000)));
@@ -166,17 +174,12 @@ fn control(datapath: &Datapath, stop: &AtomicBool) -> Spent {
                     backend.member.connection_closed();
                 }
             });
-            spent.expired += swept.ended;
+            spent.expired.fetch_add(swept.ended, Relaxed);
             swept
         });
-        let second = (Monotonic::now().nanos_since(began) / 1_000_000_000) as usize;
-        let used = cpu_time();
-        spent.by_second.resize(spent.by_second.len().max(second + 1), Duration::ZERO);
-        spent.by_second[second] += used - counted;
-        counted = used;
+        let used = u64::try_from((cpu_time() - first).as_nanos()).unwrap_or(u64::MAX);
+        spent.cpu_nanos.store(used, Relaxed);
     }
-    spent.cpu = cpu_time() - first;
-    spent
 }
 
 /// Of the calling thread.
@@ -206,36 +209,34 @@ fn sustained(settings: &ExpiryBench) -> anyhow::Result<Sustained> {
     let (sides, _) = subject.open(settings.established)?;
     subject.establish(&sides)?;
     let mut load = Load { subject, sides, random: Random::new(0x9e37_79b9_7f4a_7c15), clients: 0 };
-    let mut result = Sustained {
-        without: Histogram::new(3)?,
-        with: Histogram::new(3)?,
-        expired: 0,
-        wall: Duration::ZERO,
-        cpu: Duration::ZERO,
-        most: 0,
-    };
+    let mut result =
+        Sustained { without: histogram()?, with: histogram()?, expired: 0, wall: Duration::ZERO, cpu: Duration::ZERO, most: 0 };
     for _ in 0..settings.rounds {
         drain(&datapath, settings.established);
         load.round(settings, &mut result.without);
         drain(&datapath, settings.established);
         let stop = AtomicBool::new(false);
         // Steady only once the first ones have ended.
-        let mut warming = Histogram::<u64>::new(3)?;
-        let (spent, most) = std::thread::scope(|scope| {
-            let control = scope.spawn(|| control(&datapath, &stop));
+        let (mut warming, spent) = (histogram()?, Spent::default());
+        std::thread::scope(|scope| {
+            let control = scope.spawn(|| control(&datapath, &stop, &spent));
             load.round(settings, &mut warming);
+            let (expired, cpu, began) = (spent.expired.load(Relaxed), spent.cpu(), Monotonic::now());
             let most = load.round(settings, &mut result.with);
+            result.wall += Duration::from_nanos(Monotonic::now().nanos_since(began));
+            result.expired += spent.expired.load(Relaxed) - expired;
+            result.cpu += spent.cpu() - cpu;
+            result.most = result.most.max(most.saturating_sub(settings.established));
             stop.store(true, Relaxed);
-            control.join().map(|spent| (spent, most)).ok().context("the control thread panicked")
+            control.join().ok().context("the control thread panicked")
         })?;
-        // The first two seconds are not steady: nothing is over in the first, and the pass that finds it begins in the second.
-        let seconds = 2 * u64::from(settings.seconds);
-        result.expired += spent.expired;
-        result.wall += Duration::from_secs(seconds) - Duration::from_millis(u64::from(SHORT));
-        result.cpu += spent.cpu;
-        result.most = result.most.max(most.saturating_sub(settings.established));
     }
     Ok(result)
+}
+
+/// Of burst times up to ten seconds.
+fn histogram() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 10_000_000_000, 3)?)
 }
 
 /// Removes everything short-lived.
@@ -305,5 +306,6 @@ mod tests {
         let result = sustained(&settings).unwrap();
         assert!(result.expired > 20_000, "{}", result.expired);
         assert!(result.with.len() > 100 && result.without.len() > 100);
+        assert!(result.with.value_at_quantile(0.5) > 64, "64 packets take longer than that many nanoseconds");
     }
 }
