@@ -169,6 +169,9 @@ impl XskPorts {
         }
         let socket = &mut sockets[ports[port].all[0]];
         let mut sent = 0;
+        if socket.link() == Link::Down {
+            *trouble = socket.look_again().err().or(trouble.take());
+        }
         if socket.link() == Link::Up {
             sent = socket.send(outgoing);
             if sent < outgoing.len() {

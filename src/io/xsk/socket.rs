@@ -218,6 +218,13 @@ impl QueueSocket {
         Ok(())
     }
 
+    /// Asks the kernel anew whether a link that was down can be sent to. With zero-copy no other call may ever come to tell: nothing is on
+    /// its way out, and the fill ring is full.
+    pub(super) fn look_again(&mut self) -> io::Result<()> {
+        let woken = options::kick_tx(self.fd);
+        self.judge(woken)
+    }
+
     /// Entries of the TX ring that the kernel has not taken.
     fn unsent(&mut self) -> usize {
         self.tx_ring - self.tx.nb_free_exact() as usize
