@@ -3,7 +3,7 @@
 //! The kernel that these tests were written on has neither SCTP, DCCP nor GRE interfaces. SCTP is usrsctp's stack, in user space over raw
 //! sockets (Debian's libusrsctp-examples); the ends of DCCP and GRE are raw sockets that this file answers.
 
-use crate::support::{Background, Family, Lab, Layout, Namespace, run, wait_until};
+use crate::support::{Backend, Background, Family, Lab, Layout, Namespace, ping, run, wait_until};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -46,20 +46,27 @@ fn ping_is_answered_by_the_backends() {
         serve(lab, "icmp", 0);
         lab.start_weir();
         for family in Family::BOTH {
+            // A backend each: then all neighbours are known, and no echo waits for one longer than weir does.
+            for _ in 0..3 {
+                wait_until("an answer to a ping", SOON, || ping(&lab.client, family.vip()).then_some(()));
+            }
             let before = echoes(&lab.node, family);
+            let earlier: Vec<u64> = lab.backends.iter().map(|backend| echoes(&backend.namespace, family)).collect();
             // Each run of ping is an identifier of its own: a connection, and the next backend.
             for _ in 0..6 {
                 let output = lab.client.run(&format!("ping -n -c 10 -i 0.02 -W 5 -s 1000 {}", family.vip()));
                 assert!(output.contains(" 0% packet loss"), "{output}");
             }
-            let answered: Vec<u64> = lab.backends.iter().map(|backend| echoes(&backend.namespace, family)).collect();
+            let since = |(backend, earlier): (&Backend, &u64)| echoes(&backend.namespace, family) - earlier;
+            let answered: Vec<u64> = lab.backends.iter().zip(&earlier).map(since).collect();
             assert_eq!(answered, [20, 20, 20], "{family:?}");
             assert_eq!(echoes(&lab.node, family), before, "weir's host heard nothing of it");
             // Its own addresses stay the host's.
             lab.client.run(&format!("ping -n -c 1 -W 5 {}", family.weir()));
             assert_eq!(echoes(&lab.node, family), before + 1);
             let protocol = if family == Family::V4 { "icmp" } else { "icmpv6" };
-            assert_eq!(lab.weir().command(&format!("conn count --proto {protocol}")).stdout.trim(), "6");
+            let count = lab.weir().command(&format!("conn count --proto {protocol}")).stdout;
+            assert!(count.trim().parse::<u32>().is_ok_and(|count| count >= 6), "{count}");
         }
     });
 }
@@ -229,13 +236,18 @@ impl Drop for Answerer {
     }
 }
 
-/// Sends until an answer comes: the first packets may wait for a neighbour longer than a read does.
-fn ask(socket: &UdpSocket, packet: &[u8], to: IpAddr) -> Vec<u8> {
+/// Sends until an answer comes that fits: the first packets may wait for a neighbour longer than a read does, and what is sent twice is
+/// answered twice.
+fn ask(socket: &UdpSocket, packet: &[u8], to: IpAddr, fits: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     wait_until("an answer", SOON, || {
         send(socket, packet, to);
-        let (answer, from) = receive(socket)?;
-        assert_eq!(from, to, "an answer of somebody else");
-        Some(answer)
+        while let Some((answer, from)) = receive(socket) {
+            assert_eq!(from, to, "an answer of somebody else");
+            if fits(&answer) {
+                return Some(answer);
+            }
+        }
+        None
     })
 }
 
@@ -255,9 +267,9 @@ fn tunnels_by_key() {
                 for key in 1..=6u32 {
                     // RFC 2890: a key, and a protocol type that nobody looks into.
                     let packet = [&[0x20, 0, 0x88, 0xb5], &key.to_be_bytes()[..], b"payload "].concat();
-                    let first = ask(&socket, &packet, family.vip());
-                    let again = ask(&socket, &packet, family.vip());
-                    assert_eq!(first[..packet.len()], packet, "as it was sent");
+                    let is_its = |answer: &[u8]| answer.starts_with(&packet);
+                    let first = ask(&socket, &packet, family.vip(), is_its);
+                    let again = ask(&socket, &packet, family.vip(), is_its);
                     assert_eq!(first, again, "a tunnel keeps its backend");
                     backends.push(first[packet.len()..].to_vec());
                 }
@@ -342,13 +354,14 @@ fn dccp_connections() {
             lab.client.inside(|| {
                 let socket = raw(client, DCCP);
                 let mut backends = BTreeSet::new();
-                for port in 6000..6006 {
+                for port in 6000u16..6006 {
                     let mut said = Vec::new();
                     for (kind, expected) in [(0, 1), (3, 4), (6, 7)] {
-                        let answer = ask(&socket, &dccp((port, 5001), kind, b"", (client, vip)), vip);
+                        // From the VIP's port to the client's.
+                        let ports = [5001u16.to_be_bytes(), port.to_be_bytes()].concat();
+                        let is_its = |answer: &[u8]| answer.starts_with(&ports) && answer[8] >> 1 & 0xf == expected;
+                        let answer = ask(&socket, &dccp((port, 5001), kind, b"", (client, vip)), vip, is_its);
                         assert!(is_whole(&answer, vip, client), "the checksum holds");
-                        assert_eq!(answer[..4], [5001u16.to_be_bytes(), port.to_be_bytes()].concat(), "from the VIP's port");
-                        assert_eq!(answer[8] >> 1 & 0xf, expected);
                         said.push(answer[usize::from(answer[4]) * 4..].to_vec());
                     }
                     assert!(said.windows(2).all(|two| two[0] == two[1]), "one backend: {said:?}");
