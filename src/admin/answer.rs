@@ -248,6 +248,9 @@ pub struct Connection {
     /// The key of a GRE tunnel that has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<u32>,
+    /// The status bits by the kernel's names.
+    #[serde(default)]
+    pub status: Vec<String>,
     /// Packets in both directions were seen.
     pub seen_reply: bool,
     /// Not given up first when the table is full.

@@ -172,7 +172,8 @@ impl Show {
             Answer::Connection(connection) if self.json => Ok(print_json(out, &connection)?),
             Answer::Connection(connection) => {
                 print_header(out)?;
-                Ok(print_line(&connection, out)?)
+                print_line(&connection, out)?;
+                Ok(writeln!(out, "status: {}", connection.status.join(" "))?)
             }
             other => unexpected(&other),
         }

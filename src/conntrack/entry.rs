@@ -95,8 +95,19 @@ impl State {
     pub const CONFIRMED: u32 = 1 << 18;
     /// Being taken out of the table: no packet may use it any more.
     pub const DYING: u32 = 1 << 19;
+    /// Opened by a helper's expectation.
+    pub const EXPECTED: u32 = 1 << 21;
     /// Lost a clash before any packet left by it: was never counted as a connection.
     pub const ABANDONED: u32 = 1 << 20;
+
+    /// Those bits and their names.
+    pub(super) const STATUS: [(u32, &'static str); 5] = [
+        (Self::EXPECTED, "EXPECTED"),
+        (Self::SEEN_REPLY, "SEEN_REPLY"),
+        (Self::ASSURED, "ASSURED"),
+        (Self::CONFIRMED, "CONFIRMED"),
+        (Self::DYING, "DYING"),
+    ];
 
     /// The state of the protocol.
     pub(super) const PROTOCOL_STATE: u32 = 0x0f00;

@@ -207,6 +207,7 @@ pub(super) fn view<F: Family>(table: &Table<F>, number: u32, timeouts: &TimeoutP
         tcp_state: (state.protocol() == super::TCP).then(|| state.tcp()),
         state: l4proto::state_name(state),
         key: l4proto::key(entry.tuple(Original).protocol, entry.tuple(Original).ports),
+        bits: state,
         seen_reply: state.has(State::SEEN_REPLY),
         assured: state.has(State::ASSURED),
         service: owner.service,

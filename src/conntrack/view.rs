@@ -1,6 +1,6 @@
 //! What lists and the control thread see of a connection: a copy, taken while workers go on.
 
-use super::{AccountView, Millis, TcpState};
+use super::{AccountView, Millis, State, TcpState};
 use std::net::SocketAddr;
 
 /// One direction's addresses and ports.
@@ -27,6 +27,8 @@ pub struct ConnectionView {
     pub state: Option<&'static str>,
     /// The key of a GRE tunnel that has one.
     pub key: Option<u32>,
+    /// The state word.
+    pub bits: State,
     /// Packets were seen in both directions.
     pub seen_reply: bool,
     /// Not given up first when the table is full.
@@ -43,6 +45,19 @@ pub struct ConnectionView {
     pub timeout: u32,
 }
 
+impl ConnectionView {
+    /// The names of its status bits (`enum ip_conntrack_status`).
+    pub fn status(&self) -> impl Iterator<Item = &'static str> {
+        // What is translated is what the replies are addressed to instead of the client, and come from instead of the VIP.
+        let translated = [
+            ("SRC_NAT", self.reply.destination != self.original.source),
+            ("DST_NAT", self.reply.source != self.original.destination),
+        ];
+        let bits = State::STATUS.map(|(bit, name)| (name, self.bits.has(bit)));
+        bits.into_iter().chain(translated).filter(|(_, set)| *set).map(|(name, _)| name)
+    }
+}
+
 /// A UDP connection of which nothing but its tuple is known, for tests.
 #[cfg(test)]
 pub(super) fn blank(tuple: TupleView) -> ConnectionView {
@@ -53,6 +68,7 @@ pub(super) fn blank(tuple: TupleView) -> ConnectionView {
         tcp_state: None,
         state: None,
         key: None,
+        bits: State::default(),
         seen_reply: false,
         assured: false,
         service: 0,

@@ -167,6 +167,7 @@ pub(super) fn describe(view: &ConnectionView, names: &Names<'_>, now: Millis) ->
         snat: view.reply.destination,
         service: names.service(view.service).to_owned(),
         key: view.key,
+        status: view.status().map(str::to_owned).collect(),
         seen_reply: view.seen_reply,
         assured: view.assured,
         account: view.account.map(|account| describe_account(&account, now)),

@@ -102,7 +102,7 @@ fn ignore(known: &mut Known, direction: Direction, kind: Kind, segment: &Segment
             known.state = known.state.with(IGNORED);
         }
         // An ACK in the place of the SYN/ACK: the client's RST will have its number. Of this side nothing else is known yet.
-        _ if known.state.tcp() == TcpState::SynSent => {
+        _ if known.state.tcp() == TcpState::SynSent && known.sides[Direction::Reply as usize].maxwin == 0 => {
             known.sides[Direction::Reply as usize].end = segment.acknowledgment;
             known.state = known.state.with(IGNORED);
         }
@@ -148,15 +148,24 @@ fn reset(known: &mut Known, direction: Direction, segment: &Segment<'_>, setting
         }
     }
     let answers_syn = state.has(State::SEEN_REPLY) && ignored_syn.is_some_and(|syn| segment.acknowledgment == syn.end);
-    let answers_ack = old == SynSent && state.has(IGNORED) && sequence == known.sides[Direction::Reply as usize].end;
+    let answers_ack = has_ignored_ack(known) && sequence == known.sides[Direction::Reply as usize].end;
     if answers_syn || answers_ack {
         return enter(known, Kind::Rst, to);
     }
     enter_if_inside(known, direction, segment, settings, to)
 }
 
+/// Whether an ACK of the backend was ignored in the place of its SYN/ACK; its number stands where the end of what it sent will be.
+fn has_ignored_ack(known: &Known) -> bool {
+    known.state.tcp() == TcpState::SynSent && known.state.has(IGNORED) && known.sides[Direction::Reply as usize].maxwin == 0
+}
+
 /// The next state, if the segment is in the window.
 fn enter_if_inside(known: &mut Known, direction: Direction, segment: &Segment<'_>, settings: &Settings, to: TcpState) -> Verdict {
+    if has_ignored_ack(known) {
+        // Where its number was noted, nothing has been sent yet.
+        known.sides[Direction::Reply as usize].end = 0;
+    }
     let liberal = settings.tcp_be_liberal || known.state.has(LIBERAL);
     match tcp_in_window(&mut known.sides, known.state.tcp(), direction, segment) {
         Judged::Inside => {}

@@ -27,14 +27,14 @@ use std::sync::atomic::Ordering::Relaxed;
 /// An ACK may be this much below what was sent, whatever the windows: the kernel's constant.
 pub(super) const MAXACKWINCONST: u32 = 66_000;
 
-/// Whether `one` is behind `other` on the circle of sequence numbers.
-pub(super) fn after(one: u32, other: u32) -> bool {
-    one.wrapping_sub(other).cast_signed() > 0
+/// Whether `one` is before `other` on the circle of sequence numbers. Of two that are opposite each other, each is before the other one.
+pub(super) fn before(one: u32, other: u32) -> bool {
+    one.wrapping_sub(other).cast_signed() < 0
 }
 
-/// Whether `one` is before `other`.
-pub(super) fn before(one: u32, other: u32) -> bool {
-    after(other, one)
+/// Whether `one` is behind `other`.
+pub(super) fn after(one: u32, other: u32) -> bool {
+    before(other, one)
 }
 
 /// What was seen of one side (`struct ip_ct_tcp_state`).
@@ -151,9 +151,9 @@ fn judge(sender: &mut Seen, receiver: &mut Seen, state: TcpState, direction: Dir
 
     let oldest = receiver.end.wrapping_sub(sender.maxwin.max(MAXACKWINCONST)).wrapping_sub(1);
     let ack_is_recent = after(sack, oldest);
-    let ack_is_seen = !after(sack, receiver.end);
+    let ack_is_seen = before(sack, receiver.end.wrapping_add(1));
     let data_is_recent = after(end, sender.end.wrapping_sub(receiver.maxwin).wrapping_sub(1));
-    if after(sequence, sender.maxend) {
+    if !before(sequence, sender.maxend.wrapping_add(1)) {
         let overshot = end.wrapping_sub(sender.maxend).wrapping_add(1);
         if receiver.maxwin != 0 && data_is_recent && ack_is_recent && ack_is_seen && overshot <= receiver.maxwin {
             // More than the receiver asked for. If it takes it all the same, its ACK must not be beyond what was seen.
@@ -182,7 +182,7 @@ fn judge(sender: &mut Seen, receiver: &mut Seen, state: TcpState, direction: Dir
         receiver.maxwin = receiver.maxwin.saturating_add(end.wrapping_sub(sender.maxend));
     }
     let edge = sack.wrapping_add(window);
-    if !before(edge, receiver.maxend) {
+    if after(edge, receiver.maxend.wrapping_sub(1)) {
         // A closed window may be probed with one byte.
         receiver.maxend = edge.wrapping_add(u32::from(window == 0));
     }
