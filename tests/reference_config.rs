@@ -58,6 +58,7 @@ fn base() -> BTreeMap<&'static str, Lines> {
         ("interface", lines(&[("name", "\"eth0\"")])),
         ("worker", lines(&[])),
         ("conntrack", lines(&[])),
+        ("fragments", lines(&[])),
         ("admin", lines(&[])),
         ("snat", lines(&[("addresses", "[\"10.0.0.200\"]")])),
         ("timeouts", lines(&[])),
@@ -227,7 +228,7 @@ fn a_reload_applies_what_it_is_said_to() {
             ("admin", "socket") => "\"/run/other.sock\"",
             ("snat", "addresses") => "[\"10.0.0.201\"]",
             ("snat", "ports") => "\"2000-3000\"",
-            ("timeouts", _) => "\"7s\"",
+            ("timeouts", _) | ("fragments", "timeout") => "\"7s\"",
             ("service", "vip") => "\"10.0.0.101:80\"",
             ("service", "protocol") => "\"udp\"",
             ("service", "scheduler") => "\"least_conn\"",
@@ -248,6 +249,7 @@ fn a_reload_applies_what_it_is_said_to() {
             ("interface", "queues")
             | ("worker", "frames")
             | ("conntrack", "max_connections")
+            | ("fragments", _)
             | ("pool.backends" | "pool.health", _) => "1024",
             (table, key) => panic!("{table}.{key}: which other value is allowed?"),
         };

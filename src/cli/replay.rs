@@ -92,11 +92,14 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
 }
 
 fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let Report { packets, sent, answered, established, new_connections, connections, too_large, .. } = report;
+    let Report { packets, sent, answered, established, new_connections, connections, too_large, waiting, .. } = report;
     writeln!(out, "packets {packets}, sent {sent}, of these answered {answered}")?;
     writeln!(out, "connections opened {new_connections}, tracked at the end {connections}, packets of known ones {established}")?;
     if *too_large > 0 {
         writeln!(out, "left out because no frame holds them: {too_large}")?;
+    }
+    if *waiting > 0 {
+        writeln!(out, "fragments that wait still for the first one of their datagram: {waiting}")?;
     }
     if !report.drops.is_empty() {
         let mut table = Table::new(&["DROPPED", "COUNT"]);

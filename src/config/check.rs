@@ -21,6 +21,7 @@ pub(super) fn check(raw: &Raw) -> Result<Config, Vec<Problem>> {
     let accounting = raw.conntrack.accounting.as_ref().is_some_and(|accounting| *accounting.get_ref());
     let spared = settings::check_spared(&raw.conntrack);
     let tracking = settings::check_tracking(&raw.conntrack, &mut problems);
+    let fragments = settings::check_fragments(&raw.fragments, &mut problems);
     let admin_socket = settings::check_socket(&raw.admin, &mut problems);
     let timeouts = settings::check_timeouts(raw, &mut problems);
     let snat = snat::check_snat(raw, &mut problems);
@@ -34,6 +35,7 @@ pub(super) fn check(raw: &Raw) -> Result<Config, Vec<Problem>> {
         accounting,
         spared,
         tracking,
+        fragments,
         admin_socket,
         snat: snat.pool(),
         timeouts,

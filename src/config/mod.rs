@@ -9,7 +9,7 @@ mod value;
 
 pub use report::{ConfigReport, Place, Problem};
 
-use crate::conntrack::{Spared, Timeouts, l4proto};
+use crate::conntrack::{FragmentLimits, Spared, Timeouts, l4proto};
 use crate::health;
 use crate::io::xsk::Mode;
 use crate::schedule;
@@ -34,6 +34,8 @@ pub struct Config {
     pub spared: Spared,
     /// How strict tracking is.
     pub tracking: l4proto::Settings,
+    /// How much fragments may cost.
+    pub fragments: FragmentLimits,
     /// Where the admin socket is.
     pub admin_socket: PathBuf,
     /// Source addresses and ports toward the backends. At least one address of every family that a service has.

@@ -20,6 +20,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) conntrack: Conntrack,
     #[serde(default)]
+    pub(super) fragments: Fragments,
+    #[serde(default)]
     pub(super) admin: Admin,
     pub(super) snat: Maybe<Snat>,
     #[serde(default)]
@@ -58,6 +60,15 @@ pub(super) struct Conntrack {
     pub(super) tcp_be_liberal: Maybe<bool>,
     pub(super) tcp_loose: Maybe<bool>,
     pub(super) checksum: Maybe<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fragments {
+    pub(super) timeout: Maybe<String>,
+    pub(super) datagrams: Maybe<i64>,
+    pub(super) per_datagram: Maybe<i64>,
+    pub(super) held: Maybe<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -10,6 +10,10 @@ impl Config {
         let others = [
             ("conntrack.max_connections", self.max_connections != new.max_connections),
             ("conntrack.accounting", self.accounting != new.accounting),
+            ("fragments.timeout", self.fragments.timeout != new.fragments.timeout),
+            ("fragments.datagrams", self.fragments.datagrams != new.fragments.datagrams),
+            ("fragments.per_datagram", self.fragments.per_datagram != new.fragments.per_datagram),
+            ("fragments.held", self.fragments.held != new.fragments.held),
             ("admin.socket", self.admin_socket != new.admin_socket),
         ];
         fixed.extend(changed(&others).map(str::to_owned));

@@ -15,6 +15,7 @@ mod event;
 mod expire;
 mod family;
 mod floor;
+mod fragment;
 mod free_list;
 mod hash;
 mod ignored_syns;
@@ -41,6 +42,7 @@ pub use event::{DestroyReason, Event, EventKind, Heard, Listener, Teller};
 pub use expire::Swept;
 pub use family::{Family, V4, V6};
 pub use floor::Floor;
+pub use fragment::{Datagram, Decision, FragmentLimits, Fragments, Known, Passed};
 pub use free_list::Hoard;
 pub use hash::{HashKey, LANES, Words};
 pub use l4proto::TcpState;
@@ -66,6 +68,7 @@ const TCP: u8 = 6;
 pub struct Conntrack {
     v4: Table<V4>,
     v6: Table<V6>,
+    fragments: Fragments,
     capacity: usize,
     quiescence: Arc<Quiescence>,
     events: Arc<Hub>,
@@ -164,6 +167,7 @@ impl Conntrack {
         Ok(Self {
             v4: Table::new(max_connections, key)?,
             v6: Table::new(max_connections, key)?,
+            fragments: Fragments::new(FragmentLimits::default(), key),
             capacity: max_connections,
             quiescence,
             teller: events.teller(),
@@ -181,9 +185,20 @@ impl Conntrack {
         Ok(self)
     }
 
-    /// Bytes of memory of both tables when every page of them is in use.
+    /// With other room for fragments than [`FragmentLimits::default`].
+    pub fn with_fragments(mut self, limits: FragmentLimits) -> Self {
+        self.fragments = Fragments::new(limits, *self.v4.key());
+        self
+    }
+
+    /// The datagrams that are on their way in pieces.
+    pub fn fragments(&self) -> &Fragments {
+        &self.fragments
+    }
+
+    /// Bytes of memory of both tables when every page of them is in use, and of the table of fragmented datagrams.
     pub fn bytes(&self) -> usize {
-        self.v4.bytes().total() + self.v6.bytes().total()
+        self.v4.bytes().total() + self.v6.bytes().total() + self.fragments.bytes()
     }
 
     /// Connections of each family that there is room for.

@@ -161,7 +161,7 @@ fn make_datapath(config: &Config, registry: &mut Registry) -> Result<Datapath, S
 }
 
 fn make_table(config: &Config) -> io::Result<Conntrack> {
-    let conntrack = Conntrack::new(config.max_connections)?;
+    let conntrack = Conntrack::new(config.max_connections)?.with_fragments(config.fragments);
     if config.accounting { conntrack.with_accounts() } else { Ok(conntrack) }
 }
 

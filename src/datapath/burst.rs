@@ -49,4 +49,6 @@ pub enum Fate {
     Drop(DropReason),
     /// Untouched; process it again once this neighbour is resolved, or drop it as unresolved after a bounded wait.
     Wait(PortId, IpAddr),
+    /// Untouched; a fragment: process it again once the first one of its datagram came, or drop it after a bounded wait.
+    Gather,
 }

@@ -29,6 +29,8 @@ const HOOKS: usize = 5;
 
 /// Priorities of the built-in handlers (`enum nf_ip_hook_priorities`).
 pub mod priority {
+    /// Fragments, at PREROUTING.
+    pub const CONNTRACK_DEFRAG: i32 = -400;
     /// Tracking, at PREROUTING.
     pub const CONNTRACK: i32 = -200;
     /// VIP to backend, at PREROUTING.

@@ -1,12 +1,13 @@
 //! The datapath: one function over a burst of frames. It opens no socket, reads no clock, takes no lock, logs nothing.
 
 //!
-//! A packet's way: [`process`](Datapath::process) → `prerouting` → `forward` → `postrouting` → `link`; ICMP errors go by `related`,
+//! A packet's way: [`process`](Datapath::process) → `prerouting` → `forward` → `postrouting` → `link`; ICMP errors go by `related`, fragments by `defrag`,
 //! what ends here by `answer`.
 
 mod answer;
 mod burst;
 mod counters;
+mod defrag;
 mod drop_reason;
 mod forward;
 mod hook;

@@ -7,7 +7,7 @@ use super::verdict::Way;
 use super::{DropReason, Frame, NextHops, forward};
 use crate::conntrack::l4proto::{self, Packet as Whole, Step, Verify, tcp, udp};
 use crate::conntrack::{Direction, EventKind, Found, State, natural_end};
-use crate::packet::{Headers, Payload};
+use crate::packet::{Headers, Payload, fragment};
 use crate::schedule::Request;
 use crate::service::{Backend, Protocol, Service, Snapshot};
 use std::net::{IpAddr, SocketAddr};
@@ -106,8 +106,8 @@ fn advance<F: Tracked, const HOOKED: bool>(
 
 /// A packet that opens or changes a connection must not be a damaged one: nobody behind weir would take back what it did.
 fn validate<const HOOKED: bool>(context: &Context<'_, HOOKED>, frame: &Frame<'_>, packet: Whole<'_>) -> Way<()> {
-    // A partial checksum cannot be told from a wrong one.
-    if context.port(frame.port).recompute() {
+    // A partial checksum cannot be told from a wrong one, nor can that of a fragment, which covers the others.
+    if context.port(frame.port).recompute() || fragment::read(packet.bytes, packet.headers).is_some() {
         return Ok(());
     }
     if context.snapshot.tracking.checksum == Verify::None && packet.headers.payload != Payload::Sctp {

@@ -13,7 +13,8 @@ use super::tally::Tally;
 use super::tracked::Tracked;
 use super::verdict::{Verdict, Way};
 use super::{
-    Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, forward, local_in, postrouting, prerouting, related,
+    Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, defrag, forward, local_in, postrouting, prerouting,
+    related,
 };
 use crate::conntrack::l4proto::{self, Verify, is_tracked};
 use crate::conntrack::{
@@ -302,7 +303,8 @@ fn process_other<const HOOKED: bool>(
 ) -> Way<PortId> {
     match headers.payload {
         Payload::Icmp(kind) if related::may_be(headers.ip, kind) => return related::process(context, frame, headers),
-        _ if !is_tracked(headers) => return Err(Verdict::Drop(untracked(headers))),
+        Payload::Fragment => return defrag::process(context, visit, frame, headers),
+        _ if !is_tracked(headers) => return Err(Verdict::Drop(DropReason::IcmpUnrelated)),
         _ => {}
     }
     match headers.ip {
@@ -317,16 +319,9 @@ fn process_other<const HOOKED: bool>(
     }
 }
 
-fn untracked(headers: &Headers) -> DropReason {
-    match headers.payload {
-        Payload::Fragment => DropReason::Fragment,
-        _ => DropReason::IcmpUnrelated,
-    }
-}
-
 /// Pass 3 for one packet: of a known connection in a straight line, of a new one through [`open`].
 #[inline(always)]
-fn run_hooks<F: Tracked, const HOOKED: bool>(
+pub(super) fn run_hooks<F: Tracked, const HOOKED: bool>(
     context: &mut Context<'_, HOOKED>,
     visit: &mut Visit<'_>,
     frame: &mut Frame<'_>,
@@ -394,6 +389,7 @@ fn end<const HOOKED: bool>(
                 return Fate::Transmit(frame.port);
             }
             Verdict::Queue(port, neighbour) => return Fate::Wait(port, neighbour),
+            Verdict::Gather => return Fate::Gather,
             // Accepting is not an end: no step returns it as one.
             Verdict::Accept => break,
             Verdict::Repeat => match begin_anew(context, visit, frame) {

@@ -50,6 +50,9 @@ fn process_of<F: Tracked, const HOOKED: bool>(
 
     let to = found.entry.tuple(found.direction.turned()).inverted();
     icmp_reply_translation(&mut frame.buffer[..frame.length], headers, &quoted, &to);
+    if let Some(account) = F::table(&context.datapath.conntrack).account(&found) {
+        account.count(found.direction, headers.ip_length());
+    }
     context.tally.related += 1;
     link::address(context.port(hop.port()), frame, headers, hop);
     Ok(hop.port())

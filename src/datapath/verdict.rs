@@ -14,6 +14,8 @@ pub enum Verdict {
     Stolen,
     /// It waits for this neighbour of this port, then begins anew.
     Queue(PortId, IpAddr),
+    /// It waits for the first fragment of its datagram, then begins anew.
+    Gather,
     /// It was changed: begin anew, from the parser on.
     Repeat,
 }

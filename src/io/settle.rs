@@ -38,7 +38,7 @@ pub(super) fn settle_originated(frame: &Frame<'_>, counters: &Counters) -> Settl
     match frame.fate {
         Fate::Transmit(port) => Settled::Send(port, frame.length),
         Fate::Drop(reason) => back(reason, counters),
-        Fate::Wait(..) | Fate::Undecided => Settled::Back,
+        Fate::Wait(..) | Fate::Gather | Fate::Undecided => Settled::Back,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::conntrack::l4proto::{self, L4Proto, Packet, dccp::Dccp, sctp, sctp::Sctp, tcp::Tcp, udp::Udp, udp::never_zero};
 use crate::conntrack::{Family, Tuple, V4, V6};
-use crate::packet::{Headers, Ip, be16, checksum, dccp, ipv4, ipv6, tcp, udp};
+use crate::packet::{Headers, Ip, be16, checksum, dccp, fragment, ipv4, ipv6, tcp, udp};
 
 /// A family whose packets can be read and rewritten.
 pub trait Manip: Family {
@@ -95,8 +95,12 @@ fn manip_other<F: Manip>(transport: &mut [u8], ip: Ip, from: &Tuple<F>, other: &
     l4proto::manip_pkt(from.protocol, transport, ip, from.ports, other.inverted().ports, delta);
 }
 
-/// Computes the checksum of a whole packet anew: for frames that were received with a partial one. Those of ICMP and GRE never are.
+/// Computes the checksum of a whole packet anew: for frames that were received with a partial one. Those of ICMP and GRE never are; and
+/// who sends fragments has computed it, for no hardware could.
 pub fn recompute_checksum(bytes: &mut [u8], headers: &Headers) {
+    if fragment::read(bytes, headers).is_some() {
+        return;
+    }
     let (l4, end) = (headers.l4(), usize::from(headers.end));
     let (at, length, covered) = match headers.protocol {
         Tcp::NUMBER => (l4 + tcp::CHECKSUM, end - l4, end - l4),

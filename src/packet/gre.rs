@@ -5,6 +5,9 @@ use super::{Malformed, be16, be32};
 /// Bytes of the header without options.
 pub const HEADER: usize = 4;
 
+/// Bytes of the header with all options.
+pub(super) const LONGEST_HEADER: usize = 16;
+
 /// Bits of the first word.
 pub mod flag {
     /// A checksum follows, and two reserved bytes.

@@ -21,6 +21,9 @@ pub const FRAGMENT: u8 = 44;
 /// Next header: destination options.
 pub const DESTINATION_OPTIONS: u8 = 60;
 
+/// Bytes of the fragment header.
+pub const FRAGMENT_HEADER: usize = 8;
+
 /// Extension headers that are read: more than a sane sender chains.
 pub(super) const MAX_EXTENSIONS: usize = 8;
 
@@ -75,8 +78,9 @@ fn walk_extensions(packet: &[u8], first: u8) -> Result<Ipv6, Malformed> {
         let length = match next {
             // RFC 8200, section 4.1: hop-by-hop options stand only directly behind the fixed header.
             HOP_BY_HOP if at != HEADER => return Err(Malformed::ExtensionHeaders),
-            HOP_BY_HOP | DESTINATION_OPTIONS => extension_length(packet, at)?,
-            ROUTING => routing_length(packet, at)?,
+            // RFC 8200, section 4.5: the first fragment holds all headers.
+            HOP_BY_HOP | DESTINATION_OPTIONS => extension_length(packet, at).map_err(|error| cut(error, fragment))?,
+            ROUTING => routing_length(packet, at).map_err(|error| cut(error, fragment))?,
             FRAGMENT => {
                 let header = packet.get(at..at + 8).ok_or(Malformed::ExtensionHeaders)?;
                 // RFC 6946: offset 0 without more fragments is a whole packet.
@@ -93,6 +97,10 @@ fn walk_extensions(packet: &[u8], first: u8) -> Result<Ipv6, Malformed> {
         at += length;
     }
     Err(Malformed::ExtensionHeaders)
+}
+
+fn cut(error: Malformed, in_fragment: bool) -> Malformed {
+    if in_fragment && error == Malformed::ExtensionHeaders { Malformed::TinyFragment } else { error }
 }
 
 /// Length of a header in the common format: units of 8 bytes, not counting the first 8 (RFC 8200, section 4.3).

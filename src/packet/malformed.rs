@@ -25,6 +25,8 @@ pub enum Malformed {
     MartianSource,
     /// Source equals destination (LAND).
     SourceIsDestination,
+    /// A first fragment that ends within its extension headers.
+    TinyFragment,
     /// A transport protocol that is not tracked.
     UnknownProtocol,
     /// TCP data offset below 20 or past the packet.

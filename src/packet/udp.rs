@@ -19,3 +19,12 @@ pub(super) fn parse(datagram: &[u8]) -> Result<(), Malformed> {
     }
     tcp::check_ports(be32(fixed, 0))
 }
+
+/// As [`parse`], for the first fragment of a datagram, which is longer than that.
+pub(super) fn parse_first(fragment: &[u8]) -> Result<(), Malformed> {
+    let Some(fixed) = fragment.first_chunk::<HEADER>() else { return Err(Malformed::UdpLength) };
+    if usize::from(be16(fixed, LENGTH)) < HEADER {
+        return Err(Malformed::UdpLength);
+    }
+    tcp::check_ports(be32(fixed, 0))
+}

@@ -2,6 +2,7 @@
 
 mod burst_times;
 mod clock;
+mod gather;
 mod idle;
 mod pending;
 mod pipeline;

@@ -149,6 +149,8 @@ impl Pending {
             Fate::Wait(..) => frame.fate = Fate::Drop(DropReason::WaitQueueFull),
             // A frame that was lent and stays undecided would not be counted; this one is a packet that was received.
             Fate::Undecided => frame.fate = Fate::Drop(DropReason::Hook),
+            // A later fragment; what was known of its datagram has been given up meanwhile.
+            Fate::Gather => frame.fate = Fate::Drop(DropReason::FragmentTimeout),
             Fate::Transmit(_) | Fate::Drop(_) => {}
         }
         self.leave(packet);

@@ -1,7 +1,8 @@
 //! What a worker does with a burst.
 
-use crate::conntrack::Now;
+use crate::conntrack::{Datagram, FragmentLimits, Millis, Now};
 use crate::datapath::{Datapath, Frame, Lane, PortId, Unreachable};
+use crate::packet::{fragment, parse};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,6 +13,27 @@ pub trait Pipeline {
 
     /// Whether packets that wait for this neighbour of `port` need not wait any more.
     fn resolved(&self, port: PortId, neighbour: IpAddr) -> bool;
+
+    /// How much fragments may cost.
+    fn fragment_limits(&self) -> FragmentLimits {
+        FragmentLimits::default()
+    }
+
+    /// The datagram of which a frame, given [`crate::datapath::Fate::Gather`], is a fragment. A pipeline that gives none that fate
+    /// knows no datagrams.
+    fn datagram(&self, _frame: &[u8]) -> Option<Datagram> {
+        None
+    }
+
+    /// Moves whenever a datagram's first fragment came to any worker.
+    fn decisions(&self) -> u64 {
+        0
+    }
+
+    /// Whether fragments that wait for the first one of this datagram need not wait any more.
+    fn is_decided(&self, _datagram: &Datagram, _now: Millis) -> bool {
+        false
+    }
 }
 
 /// The datapath with the lane of one worker.
@@ -36,5 +58,23 @@ impl Pipeline for Balancer {
     /// A route that has gone meanwhile also ends the wait: processed again, the packet is dropped for the right reason.
     fn resolved(&self, port: PortId, neighbour: IpAddr) -> bool {
         !matches!(self.datapath.next_hops.find(neighbour), Err(Unreachable::Unresolved(unresolved, _)) if unresolved == port)
+    }
+
+    fn fragment_limits(&self) -> FragmentLimits {
+        *self.datapath.conntrack.fragments().limits()
+    }
+
+    fn datagram(&self, frame: &[u8]) -> Option<Datagram> {
+        let headers = parse(frame).ok()?;
+        let fragment = fragment::read(frame, &headers)?;
+        Some(Datagram::of(frame, &headers, &fragment))
+    }
+
+    fn decisions(&self) -> u64 {
+        self.datapath.conntrack.fragments().decisions()
+    }
+
+    fn is_decided(&self, datagram: &Datagram, now: Millis) -> bool {
+        self.datapath.conntrack.fragments().find(datagram, now).is_some()
     }
 }

@@ -1,5 +1,6 @@
 //! One round after the other: a burst from each port, then what waits.
 
+use super::gather::Gather;
 use super::pending::Pending;
 use super::{BurstTimes, Monotonic, Pipeline, Resolver};
 use crate::datapath::{Counters, PortId};
@@ -27,6 +28,7 @@ pub struct Rounds<P, D> {
     ports: P,
     pipeline: D,
     pending: Pending,
+    gather: Gather,
     shared: Arc<Shared>,
     resolver: Arc<Resolver>,
     statistics_at: Monotonic,
@@ -36,7 +38,8 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
     /// `ports` count in the counters of `shared`.
     pub fn new(ports: P, pipeline: D, resolver: Arc<Resolver>, shared: Arc<Shared>) -> Self {
         let pending = Pending::new(Arc::clone(&resolver), Arc::clone(&shared.counters));
-        Self { ports, pipeline, pending, shared, resolver, statistics_at: Monotonic(0) }
+        let gather = Gather::new(pipeline.fragment_limits(), Arc::clone(&shared.counters));
+        Self { ports, pipeline, pending, gather, shared, resolver, statistics_at: Monotonic(0) }
     }
 
     /// A burst from each port that has one. Returns how many frames there were. The clock is read once, and once more a burst.
@@ -60,6 +63,10 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
             self.pending.revisit(&mut self.ports, &mut self.pipeline, start.both());
             self.flush();
         }
+        if !self.gather.is_empty() {
+            self.gather.revisit(&mut self.ports, &mut self.pipeline, &mut self.pending, start.both());
+            self.flush();
+        }
         if start.nanos_since(self.statistics_at) >= STATISTICS_EVERY {
             self.statistics_at = start;
             self.ports.refresh_statistics();
@@ -68,10 +75,11 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
     }
 
     fn burst(&mut self, port: PortId, now: Monotonic) -> usize {
-        let Self { ports, pipeline, pending, .. } = self;
+        let Self { ports, pipeline, pending, gather, .. } = self;
         ports.receive(port, &mut |frames| {
             pipeline.process(frames, now.both());
             pending.hold(frames, now.millis());
+            gather.hold(frames, pipeline, now.millis());
         })
     }
 
@@ -88,7 +96,7 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
 
     /// Whether something is under way that no arriving frame will signal: see [`super::Idle::after`].
     pub fn unfinished(&self) -> bool {
-        self.ports.transmitting() || !self.pending.is_empty()
+        self.ports.transmitting() || !self.pending.is_empty() || !self.gather.is_empty()
     }
 
     /// Sleeps until a frame arrives, at most `timeout`.

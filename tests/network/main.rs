@@ -14,6 +14,7 @@ mod checksum;
 mod control;
 mod datagrams;
 mod end;
+mod fragments;
 mod full_table;
 mod laboratory;
 mod next_hops;

@@ -16,6 +16,7 @@ mod answers;
 mod checksums;
 mod expiry;
 mod forward;
+mod fragments;
 mod full_table;
 mod hooks;
 mod limits;

@@ -130,21 +130,6 @@ fn bad_ip_headers() {
 }
 
 #[test]
-fn fragments() {
-    for fragment in [(0, true), (1, true), (100, false)] {
-        for packet in [udp(Family::V4.client(), Family::V4.vip()), tcp(Family::V4.client(), Family::V4.vip(), SYN)] {
-            refused(&Packet { dont_fragment: false, fragment: Some(fragment), ..packet }, DropReason::Fragment);
-        }
-    }
-    for (offset, more) in [(0, true), (1, true), (100, false)] {
-        let header = etherparse::Ipv6FragmentHeader::new(0.into(), offset.try_into().unwrap(), more, 1);
-        let mut packet = udp(Family::V6.client(), Family::V6.vip());
-        packet.extensions.fragment = Some(header);
-        refused(&packet, DropReason::Fragment);
-    }
-}
-
-#[test]
 fn icmp_that_belongs_to_no_connection() {
     for kind in [5, 13, 14, 128] {
         refused(&icmp(Family::V4.client(), Family::V4.vip(), kind), DropReason::IcmpUnrelated);

@@ -3,6 +3,7 @@
 use super::packet::{ACK, Checksum, PSH_ACK, Packet, SYN, Transport, icmp, tcp, udp};
 use super::world::{BACK, FAMILIES, FRONT, Family, Setup, World, peer_mac, weir_mac};
 use std::net::{IpAddr, SocketAddr};
+use weir::conntrack::ConnectionView;
 use weir::datapath::{DropReason, Fate, PortId};
 use weir::service::Protocol;
 
@@ -126,10 +127,18 @@ impl Trouble {
         assert_eq!(sent, expected.frame(), "what left is not {expected:?}");
     }
 
-    fn view(&self) -> Option<weir::conntrack::ConnectionView> {
+    fn view(&self) -> Option<ConnectionView> {
         let protocol = if super::world::is_tcp(&self.packet) { Protocol::Tcp } else { Protocol::Udp };
         self.world.find(protocol, self.family.client(), self.family.vip()).map(|(view, _)| view)
     }
+}
+
+fn counted(view: Option<&ConnectionView>) -> u64 {
+    view.and_then(|view| view.account.as_ref()).map_or(0, |account| account.packets.iter().sum())
+}
+
+fn without_account(view: Option<ConnectionView>) -> Option<ConnectionView> {
+    view.map(|view| ConnectionView { account: None, ..view })
 }
 
 fn data(from: SocketAddr, to: SocketAddr) -> Packet {
@@ -151,7 +160,9 @@ fn an_error_reaches_the_sender_of_the_packet() {
                         let (before, original) = (trouble.view(), trouble.original(transport));
                         trouble.world.pass(10);
                         trouble.is_told(&error, &original);
-                        assert_eq!(trouble.view(), before, "the connection is as it was");
+                        let after = trouble.view();
+                        assert_eq!(counted(after.as_ref()), counted(before.as_ref()) + 1);
+                        assert_eq!(without_account(after), without_account(before), "the connection is as it was");
                     }
                 }
             }

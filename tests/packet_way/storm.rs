@@ -212,7 +212,7 @@ fn run(world: &mut World, events: &[Event]) {
                             let after = sent[usize::from(out.0)].pop_front().expect("it was sent");
                             actors.check(world, frame, &after);
                         }
-                        Fate::Drop(_) | Fate::Wait(..) => {}
+                        Fate::Drop(_) | Fate::Wait(..) | Fate::Gather => {}
                     }
                 }
                 assert!(sent.iter().all(VecDeque::is_empty), "more was sent than decided");

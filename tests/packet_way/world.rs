@@ -188,7 +188,9 @@ impl World {
                 datapath.process(lane, burst, now);
                 fates.extend(burst.iter().map(|frame| (frame.fate, frame.length)));
                 // As a worker does for the copies that it keeps.
-                counters.waiting.add(burst.iter().filter(|frame| matches!(frame.fate, Fate::Wait(..))).count() as u64);
+                counters
+                    .waiting
+                    .add(burst.iter().filter(|frame| matches!(frame.fate, Fate::Wait(..) | Fate::Gather)).count() as u64);
             });
         }
         self.ports.flush().unwrap();

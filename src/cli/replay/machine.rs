@@ -41,6 +41,9 @@ pub(super) struct Report {
     pub(super) new_connections: u64,
     pub(super) connections: u64,
     pub(super) too_large: u64,
+    /// Packets that wait still: fragments whose first one did not come.
+    #[serde(skip_serializing_if = "is_none")]
+    pub(super) waiting: u64,
     pub(super) drops: BTreeMap<String, u64>,
     /// Connections opened, by pool and address.
     pub(super) backends: BTreeMap<String, u64>,
@@ -59,7 +62,9 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         let key = HashKey::new([0, 1]);
-        let conntrack = Conntrack::with_key(config.max_connections, key).context("no memory for the connection table")?;
+        let conntrack = Conntrack::with_key(config.max_connections, key)
+            .context("no memory for the connection table")?
+            .with_fragments(config.fragments);
         let conntrack = if config.accounting { conntrack.with_accounts().context("no memory for accounts")? } else { conntrack };
         let snapshot = ArcSwap::from_pointee(Registry::default().snapshot(config)?);
         let datapath = Arc::new(Datapath { conntrack, next_hops: next_hops(config)?, snapshot, hooks: Hooks::default() });
@@ -123,10 +128,16 @@ impl Machine {
             new_connections: counters.new_connections.get(),
             connections: self.datapath.conntrack.count() as u64,
             too_large: self.too_large,
+            waiting: counters.waiting.get(),
             drops: drops.filter(|(_, count)| *count > 0).collect(),
             backends: opened.collect(),
         }
     }
+}
+
+/// Whether a count need not be told.
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Everything goes through one gateway a family, which is resolved.

@@ -5,7 +5,7 @@ use crate::config::raw::{self, Raw};
 use crate::config::value::{Complaint, duration, one_of, quoted, refuse, whole};
 use crate::config::{Idle, Place, Problem, Worker};
 use crate::conntrack::l4proto::{self, Verify};
-use crate::conntrack::{MAX_TIMEOUT, Spared, Timeouts, belongs_to};
+use crate::conntrack::{FragmentLimits, MAX_TIMEOUT, Spared, Timeouts, belongs_to};
 use crate::service::Protocol;
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
@@ -20,6 +20,14 @@ const MOST_BUSY_POLL: u64 = 10_000;
 /// Connections of one family in the table.
 const CONNECTIONS: std::ops::RangeInclusive<i64> = 1_000..=100_000_000;
 const DEFAULT_CONNECTIONS: usize = 1_000_000;
+/// How long a datagram may take to arrive whole.
+const FRAGMENT_TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
+/// Datagrams that are remembered at a time.
+const DATAGRAMS: std::ops::RangeInclusive<i64> = 64..=65_536;
+/// Fragments of one datagram: at most one for each 8 bytes of 64 KiB.
+const FRAGMENTS: std::ops::RangeInclusive<i64> = 2..=8192;
+/// Fragments that wait on one worker.
+const HELD: std::ops::RangeInclusive<i64> = 0..=65_536;
 const DEFAULT_SOCKET: &str = "/run/weir/weir.sock";
 /// sun_path of unix(7) has 108 bytes, the last is 0.
 const MOST_SOCKET_BYTES: usize = 107;
@@ -77,6 +85,22 @@ pub(super) fn check_tracking(raw: &raw::Conntrack, problems: &mut Problems) -> l
     });
     let is = |key: &raw::Maybe<bool>| key.as_ref().is_some_and(|key| *key.get_ref());
     l4proto::Settings { tcp_be_liberal: is(&raw.tcp_be_liberal), tcp_loose: is(&raw.tcp_loose), checksum }
+}
+
+pub(super) fn check_fragments(raw: &raw::Fragments, problems: &mut Problems) -> FragmentLimits {
+    let default = FragmentLimits::default();
+    FragmentLimits {
+        timeout: problems.value_or("fragments.timeout", raw.timeout.as_ref(), default.timeout, |text| {
+            // In this range it fits.
+            duration(text, FRAGMENT_TIMEOUT).map(|timeout| timeout.as_millis() as u32)
+        }),
+        datagrams: problems
+            .value_or("fragments.datagrams", raw.datagrams.as_ref(), default.datagrams, |number| whole(*number, DATAGRAMS)),
+        per_datagram: problems.value_or("fragments.per_datagram", raw.per_datagram.as_ref(), default.per_datagram, |number| {
+            whole(*number, FRAGMENTS)
+        }),
+        held: problems.value_or("fragments.held", raw.held.as_ref(), default.held, |number| whole(*number, HELD)),
+    }
 }
 
 pub(super) fn check_socket(raw: &raw::Admin, problems: &mut Problems) -> PathBuf {

@@ -56,6 +56,14 @@ pub(super) struct Seen {
     pub sack: bool,
 }
 
+/// Notes that a side has sent up to `end` in this direction: for a segment in pieces, of which only the first one has a header.
+pub fn note_end<F: Family>(entry: &Entry<F>, direction: Direction, end: u32) {
+    let sent = &entry.side(direction).words[0];
+    if after(end, sent.load(Relaxed)) {
+        sent.store(end, Relaxed);
+    }
+}
+
 /// Both sides, the original direction's sender first.
 pub(super) type Sides = [Seen; 2];
 
