@@ -4,13 +4,13 @@
 //! are the same in their lower bits share a word, and the later SYN stays: the earlier one's client is not believed at the SYN/ACK, and
 //! sends its SYN again. A word is read and written whole, so it is never half of one SYN and half of another.
 
+use super::atomic::{AtomicU64, Ordering::Relaxed};
 use super::l4proto::tcp::IgnoredSyn;
 use super::region::Region;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// SYNs remembered at once: 512 KiB, touched only as they come.
-const WORDS: usize = 1 << 16;
+const WORDS: usize = if cfg!(feature = "loom") { 4 } else { 1 << 16 };
 
 /// The array of one table.
 ///

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)] // the same promise is asked for
 
+use super::atomic::AtomicU64;
 use std::io;
 
 /// As that of the real region.
@@ -9,6 +10,9 @@ use std::io;
 /// # Safety
 /// As there; nothing here relies on it.
 pub(super) unsafe trait Plain: Sync + Default {}
+
+// SAFETY: an atomic.
+unsafe impl Plain for AtomicU64 {}
 
 /// A fixed number of `T`.
 #[derive(Debug)]
