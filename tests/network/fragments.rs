@@ -224,11 +224,12 @@ fn echo(lab: &Lab, family: Family, clients: usize) {
     let servers = start_servers(lab, family);
     let shares = lab.client.inside(|| {
         let mut shares = BTreeMap::<u8, usize>::new();
-        for client in 0..clients {
-            let socket = connected(SocketAddr::new(family.vip(), PORT));
+        // All of them are open at once: a port that is used again has its connection, and so its backend, already.
+        let sockets: Vec<UdpSocket> = (0..clients).map(|_| connected(SocketAddr::new(family.vip(), PORT))).collect();
+        for (client, socket) in sockets.iter().enumerate() {
             let mut known = None;
             for (number, size) in SIZES.into_iter().enumerate() {
-                let answer = ask(&socket, size, client * SIZES.len() + number);
+                let answer = ask(socket, size, client * SIZES.len() + number);
                 let server = answer.unwrap_or_else(|| panic!("{family:?}: no answer to {size} bytes of client {client}"));
                 assert_eq!(*known.get_or_insert(server), server, "client {client} was sent to another backend");
             }
