@@ -30,7 +30,16 @@ pub fn has_carrier(namespace: &Namespace, interface: &str) -> bool {
     namespace.run(&format!("ip link show {interface}")).contains("LOWER_UP")
 }
 
-/// A card lies in the first namespace of the machine until somebody takes it, and falls back there when that one's namespace ends.
+/// Moves both ends of a pair back to where others find them. Waiting for their namespaces to end would do the same, but a namespace
+/// lives as long as its last socket, and one of TCP may outlive its program by minutes.
+pub fn unplug((pair, node, interface): (u8, &Namespace, &str), (other, name): (&Namespace, &str)) {
+    for (end, namespace, name) in [(1, node, interface), (2, other, name)] {
+        // Not fatal here: who takes the card next waits for it, and fails if it stays away.
+        let _ = namespace.attempt(&format!("ip link set dev {name} netns 1 name card{pair}.{end}"));
+    }
+}
+
+/// A card lies in the first namespace of the machine until somebody takes it.
 fn take(pair: u8, end: u8, namespace: &Namespace, name: &str) {
     let address = format!("02:00:00:00:{pair:02x}:{end:02x}");
     let card = wait_until(&format!("the card {address}"), PATIENCE, || name_of(&address));

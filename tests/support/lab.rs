@@ -158,16 +158,15 @@ impl Lab {
         }
         // Frames between backends and weir cross the bridge whole, and the machine's firewall rules are not asked about them.
         self.switch.ip("link add name bridge type bridge forward_delay 0 mcast_snooping 0\nlink set bridge up");
-        match self.layout.one_arm {
-            true => {
-                self.wire(0, "lan", &self.switch, "uplink");
-                self.cable(&self.client, "eth0", &self.switch, "client");
-                self.switch.ip("link set client master bridge");
+        for (number, (interface, other, name)) in (0..).zip(self.wires()) {
+            match self.layout.cards {
+                None => self.cable(&self.node, interface, other, name),
+                Some(first) => cards::plug((first + number, &self.node, interface), (other, name), self.layout.queues),
             }
-            false => {
-                self.wire(0, "outside", &self.client, "eth0");
-                self.wire(1, "inside", &self.switch, "uplink");
-            }
+        }
+        if self.layout.one_arm {
+            self.cable(&self.client, "eth0", &self.switch, "client");
+            self.switch.ip("link set client master bridge");
         }
         self.switch.ip("link set uplink master bridge");
         self.fill_in_checksums(&self.client, "eth0");
@@ -179,11 +178,21 @@ impl Lab {
         }
     }
 
-    /// What weir serves: a veth pair, or two cards back to back, both ends up.
-    fn wire(&self, number: u8, interface: &str, other: &Namespace, name: &str) {
-        match self.layout.cards {
-            None => self.cable(&self.node, interface, other, name),
-            Some(first) => cards::plug((first + number, &self.node, interface), (other, name), self.layout.queues),
+    /// What weir serves, each a veth pair or two cards back to back: weir's end, and where the other end is and what it is called.
+    fn wires(&self) -> Vec<(&'static str, &Namespace, &'static str)> {
+        match self.layout.one_arm {
+            true => vec![("lan", &self.switch, "uplink")],
+            false => vec![("outside", &self.client, "eth0"), ("inside", &self.switch, "uplink")],
+        }
+    }
+
+    /// Leaves the cards to the laboratory that comes next.
+    fn unplug(&mut self) {
+        let Some(first) = self.layout.cards else { return };
+        // Whoever holds on to a card ends before.
+        (self.weir, self.captures) = (None, Vec::new());
+        for (number, (interface, other, name)) in (0..).zip(self.wires()) {
+            cards::unplug((first + number, &self.node, interface), (other, name));
         }
     }
 
@@ -254,5 +263,6 @@ impl Drop for Lab {
             // Whatever stays behind lies under target/tmp and harms nobody.
             let _ = std::fs::remove_dir_all(&self.directory);
         }
+        self.unplug();
     }
 }
