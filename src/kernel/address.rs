@@ -2,7 +2,9 @@
 
 use super::{Netlink, NetlinkError};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::net::IpAddr;
 
@@ -17,6 +19,8 @@ pub struct Address {
     pub prefix_length: u8,
     /// Who put it there.
     pub owner: Owner,
+    /// Not in use: the kernel still looks for somebody else who has it (RFC 4862, section 5.4), or has found one.
+    pub tentative: bool,
 }
 
 /// Who put an address on an interface.
@@ -45,7 +49,15 @@ impl Address {
         }
         // On a point-to-point link `Address` is the peer's.
         let address = local.or(address)?;
-        Some(Self { index: message.header.index, address, prefix_length: message.header.prefix_len, owner })
+        let (index, prefix_length) = (message.header.index, message.header.prefix_len);
+        // A failed address stays tentative.
+        let tentative = message.header.flags.contains(AddressHeaderFlags::Tentative);
+        Some(Self { index, address, prefix_length, owner, tentative })
+    }
+
+    /// Whether the kernel can ask for neighbours from it by itself.
+    pub(super) fn is_link_local_in_use(&self) -> bool {
+        matches!(self.address, IpAddr::V6(address) if address.is_unicast_link_local()) && !self.tentative
     }
 
     /// Whether its prefix holds nothing but itself, as those that weir adds.

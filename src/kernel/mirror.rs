@@ -1,8 +1,9 @@
 //! Kernel state in the datapath's words: interfaces become ports, routes and neighbours become next hops.
 
-use super::{Event, Link, Neighbour, NeighbourState, Netlink, NetlinkError, Route};
+use super::solicit::solicit;
+use super::{Address, Event, Link, Neighbour, NeighbourState, Netlink, NetlinkError, Route};
 use crate::datapath::{self, NextHop, NextHops, PortId, Routes};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Keeps a [`NextHops`] as the kernel has it.
@@ -15,6 +16,8 @@ pub struct Mirror {
     links: BTreeMap<u32, Link>,
     neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
     routes: Vec<Route>,
+    /// Interfaces from which the kernel can ask for neighbours of IPv6 by itself.
+    with_link_local: BTreeSet<u32>,
     unsettled: Unsettled,
 }
 
@@ -34,6 +37,7 @@ impl Mirror {
             links: BTreeMap::new(),
             neighbours: BTreeMap::new(),
             routes: Vec::new(),
+            with_link_local: BTreeSet::new(),
             unsettled: Unsettled::Everything,
         }
     }
@@ -41,6 +45,8 @@ impl Mirror {
     /// Lists everything and makes `hops` that.
     pub fn load(&mut self, netlink: &mut Netlink, hops: &NextHops) -> Result<(), NetlinkError> {
         let (links, neighbours, routes) = (netlink.links()?, netlink.neighbours()?, netlink.routes()?);
+        let usable = netlink.addresses()?.into_iter().filter(Address::is_link_local_in_use);
+        self.with_link_local = usable.map(|address| address.index).collect();
         self.forget_neighbours(hops, |_| true);
         self.links = links.into_iter().map(|link| (link.index, link)).collect();
         self.set_ports(hops);
@@ -61,7 +67,19 @@ impl Mirror {
                 let key = (neighbour.index, neighbour.address);
                 self.forget_neighbours(hops, |known| *known == key);
             }
-            Event::Routes | Event::Address(_) | Event::AddressGone(_) => self.unsettled = self.unsettled.max(Unsettled::Routes),
+            Event::Routes => self.unsettled = self.unsettled.max(Unsettled::Routes),
+            Event::Address(address) => {
+                if address.is_link_local_in_use() {
+                    self.with_link_local.insert(address.index);
+                }
+                self.unsettled = self.unsettled.max(Unsettled::Routes);
+            }
+            Event::AddressGone(address) => {
+                if address.is_link_local_in_use() {
+                    self.with_link_local.remove(&address.index);
+                }
+                self.unsettled = self.unsettled.max(Unsettled::Routes);
+            }
             Event::Overrun => self.unsettled = Unsettled::Everything,
         }
     }
@@ -89,12 +107,24 @@ impl Mirror {
         outputs.sort_unstable();
         outputs.dedup();
         outputs.retain(|index| !self.is_fixed(*index, address));
-        for index in outputs {
-            if self.links.get(&index).and_then(|link| self.place(link)).is_some_and(|(place, _)| place == port) {
-                netlink.resolve(index, address)?;
+        for link in outputs.iter().filter_map(|index| self.links.get(index)) {
+            if self.place(link).is_some_and(|(place, _)| place == port) {
+                netlink.resolve(link.index, address)?;
+                self.solicit(link, address);
             }
         }
         Ok(())
+    }
+
+    /// Asks for a neighbour of IPv6 in the kernel's stead, which now has an entry for it, where the kernel cannot.
+    fn solicit(&self, link: &Link, address: IpAddr) {
+        if let IpAddr::V6(target) = address
+            && !self.with_link_local.contains(&link.index)
+            && let Err(error) = solicit(link, target)
+        {
+            // Passes: the kernel asks as soon as it can, and so does the next packet.
+            tracing::debug!("interface {}: cannot ask for {target}: {error}", link.name);
+        }
     }
 
     /// Whether somebody said for good what the link address is. Asking the kernel to use such an entry would make it an ordinary one, which

@@ -14,6 +14,7 @@ mod neighbour;
 mod netlink;
 mod privileges;
 mod route;
+mod solicit;
 #[cfg(test)]
 pub(crate) mod namespace;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The mirror: from events alone, and together with the kernel.
 
 use super::super::{Event, Link, Mirror, Monitor, Neighbour, NeighbourState, Netlink, Route, usable_link};
-use super::{address, index, pair, set, wait_for};
+use super::{address, index, pair, set, wait_for, wait_for_route};
 use crate::datapath::{NextHops, PortId, Unreachable};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -215,4 +215,27 @@ fn a_permanent_neighbour_stays() {
     let listed = netlink.neighbours().unwrap();
     let states: Vec<_> = listed.iter().filter(|item| item.address == address("10.0.0.77")).map(|item| item.state).collect();
     assert_eq!(states, [NeighbourState::Permanent]);
+}
+
+/// Without a link-local address in use, as right after a link came up, the kernel asks for nobody; weir does.
+#[test]
+fn a_neighbour_is_found_without_a_link_local_address() {
+    let Some((here, peer)) = pair() else { return };
+    for change in
+        ["link set wire down", "link set wire addrgenmode none", "link set wire up", "address add fd00::1/64 dev wire nodad"]
+    {
+        here.ip(change);
+    }
+    here.run(|| wait_for_route("fd00::1/128"));
+    let hops = NextHops::default();
+    let mut monitor = here.run(|| Monitor::open().unwrap());
+    let mut netlink = here.run(|| Netlink::open().unwrap());
+    let mut mirror = Mirror::new([("wire".to_owned(), PortId(0))]);
+    mirror.load(&mut netlink, &hops).unwrap();
+    let target = address("fd00::2");
+    here.run(|| mirror.resolve(&mut netlink, PortId(0), target).unwrap());
+    let resolved = |event: &Event| matches!(event, Event::Neighbour(item) if item.address == target && item.resolved().is_some());
+    wait_for(&mut monitor, |event| mirror.apply(event, &hops), resolved);
+    let hop = hops.get(hops.find(target).unwrap()).unwrap();
+    assert_eq!(hop.mac, peer.run(|| usable_link("wire").unwrap().mac));
 }
