@@ -122,7 +122,10 @@ impl Daemon {
 fn open_interfaces(config: &Config) -> Result<Vec<Interface>, StartError> {
     // All of them are looked at before the first one is touched.
     for settings in &config.interfaces {
-        kernel::servable_link(&settings.name)?;
+        let link = kernel::servable_link(&settings.name)?;
+        if !link.up {
+            warn!("interface {}: it has no carrier yet", link.name);
+        }
     }
     let ports = (0u8..).map(PortId);
     ports.zip(&config.interfaces).map(|(port, settings)| Interface::open(port, settings)).collect()

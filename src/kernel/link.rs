@@ -15,7 +15,9 @@ pub struct Link {
     pub mac: [u8; 6],
     /// Largest IP packet, in bytes.
     pub mtu: u32,
-    /// Set up by the administrator, and with a carrier.
+    /// Set up by the administrator.
+    pub enabled: bool,
+    /// Enabled, and with a carrier.
     pub up: bool,
     /// The loopback interface, which no other host is behind.
     pub loopback: bool,
@@ -38,8 +40,8 @@ pub enum LinkError {
         /// Names of those that exist.
         known: String,
     },
-    /// It is not up.
-    #[error("interface {name}: it is down or has no carrier: ip link set {name} up")]
+    /// The administrator has not set it up.
+    #[error("interface {name}: it is down: ip link set {name} up")]
     Down {
         /// Its name.
         name: String,
@@ -57,14 +59,15 @@ pub enum LinkError {
 
 impl Link {
     pub(super) fn from_message(message: &LinkMessage) -> Self {
-        let up = LinkFlags::Up | LinkFlags::LowerUp;
+        let flags = message.header.flags;
         let mut link = Self {
             index: message.header.index,
             name: String::new(),
             mac: [0; 6],
             mtu: 0,
-            up: message.header.flags.contains(up),
-            loopback: message.header.flags.contains(LinkFlags::Loopback),
+            enabled: flags.contains(LinkFlags::Up),
+            up: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+            loopback: flags.contains(LinkFlags::Loopback),
             vlan: None,
             rx_queues: 1,
             program: None,
@@ -116,11 +119,12 @@ impl Netlink {
     }
 }
 
-/// The interface of this name, if it exists and is up.
+/// The interface of this name, if it exists and is enabled. It may be without a carrier: many a driver loses that for seconds when the
+/// program of a killed weir goes, and a switch that starts later than this machine is no reason to stay away.
 pub fn usable_link(name: &str) -> Result<Link, LinkError> {
     let links = Netlink::open()?.links()?;
     match links.iter().find(|link| link.name == name) {
-        Some(link) if link.up => Ok(link.clone()),
+        Some(link) if link.enabled => Ok(link.clone()),
         Some(_) => Err(LinkError::Down { name: name.to_owned() }),
         None => {
             let known: Vec<_> = links.iter().map(|link| link.name.as_str()).collect();

@@ -1,7 +1,7 @@
 //! Aim: what the control thread promises beside the packets: reloads that say what they do, addresses that stay where they belong,
 //! one daemon at a socket, and commands that tell the truth.
 
-use crate::support::{Daemon, Family, Lab, Layout, Load, failures, run, spread_of_requests, wait_until};
+use crate::support::{Daemon, Family, Lab, Layout, Load, failures, has_carrier, run, spread_of_requests, wait_until};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -69,6 +69,25 @@ fn addresses_come_back() {
         for family in Family::BOTH {
             let served = || (curl_name(lab, family)).then_some(());
             wait_until("an answer after the link came back", SOON, served);
+            spread_of_requests(&lab.client, &family.url("name"), 30);
+        }
+    });
+}
+
+/// A switch may start later than this machine, and a card may lose its link while the one before was detached.
+#[test]
+fn an_interface_may_begin_without_a_carrier() {
+    run("no_carrier", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        lab.client.ip("link set eth0 down");
+        wait_until("the carrier to be gone", SOON, || (!has_carrier(&lab.node, "outside")).then_some(()));
+        lab.start_weir();
+        assert!(lab.weir().log().contains("interface outside: it has no carrier yet"), "{}", lab.weir().log());
+        assert_eq!(lab.weir().status()["interfaces"][0]["up"], false);
+
+        lab.client.ip(&format!("link set eth0 up\naddress replace {} dev eth0", Family::V6.on_link(Family::V6.client())));
+        for family in Family::BOTH {
+            wait_until("an answer", SOON, || curl_name(lab, family).then_some(()));
             spread_of_requests(&lab.client, &family.url("name"), 30);
         }
     });

@@ -27,6 +27,7 @@ fn an_802_1q_link_knows_what_it_is_on() {
         name: "eth0.100".to_owned(),
         mac: [2, 0, 0, 0, 0, 1],
         mtu: 1496,
+        enabled: true,
         up: true,
         loopback: false,
         vlan: Some((2, 100)),
@@ -41,5 +42,6 @@ fn an_802_1q_link_knows_what_it_is_on() {
 fn a_link_without_carrier_is_not_up() {
     let mut message = vlan_link(VlanProtocol::Ieee8021Q);
     message.header.flags = LinkFlags::Up;
-    assert!(!Link::from_message(&message).up);
+    let link = Link::from_message(&message);
+    assert_eq!((link.enabled, link.up), (true, false));
 }

@@ -12,6 +12,7 @@ fn link(index: u32, name: &str, vlan: Option<(u32, u16)>) -> Link {
         name: name.to_owned(),
         mac: [2, 0, 0, 0, 0, index as u8],
         mtu: 1500,
+        enabled: true,
         up: true,
         loopback: false,
         vlan,

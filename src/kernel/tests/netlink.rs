@@ -13,7 +13,9 @@ fn links_are_listed_and_judged() {
         assert_eq!((wire.mtu, wire.up, wire.vlan, wire.program), (1500, true, None, None));
         assert_ne!(wire.mac, [0; 6]);
         let error = usable_link("idle").unwrap_err();
-        assert_eq!(error.to_string(), "interface idle: it is down or has no carrier: ip link set idle up");
+        assert_eq!(error.to_string(), "interface idle: it is down: ip link set idle up");
+        here.ip("link set idle up");
+        assert!(!usable_link("idle").unwrap().up, "its other end is down");
         let error = usable_link("eth7").unwrap_err();
         assert!(matches!(error, LinkError::Missing { .. }));
         assert!(error.to_string().starts_with("interface eth7: there is none of this name; there are: lo, "), "{error}");
