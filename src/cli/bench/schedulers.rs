@@ -18,17 +18,14 @@ use std::time::{Duration, Instant};
 ///
 /// Backends of weights 1 to 10 have eight connections each, opened where the scheduler said. Then, by turns: a burst of 64 choices for random
 /// clients; the connections are opened at the chosen ones, and as many random ones closed. In the same run, alternating with it: the floor,
-/// which is one count of a shared counter and one look at the weight of a random backend. Figures are medians over the rounds.
+/// which is one count of a shared counter and one look at the weight of a random backend. Figures are medians over the bursts, a connection.
 #[derive(Debug, Args)]
 pub(super) struct Schedulers {
     /// Numbers of backends.
     #[arg(long, value_delimiter = ',', default_value = "10,100,1000", value_parser = clap::value_parser!(u32).range(1..=32_768))]
     backends: Vec<u32>,
-    /// Rounds that the median is taken over.
-    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rounds: u32,
-    /// Choices a round.
-    #[arg(long, default_value = "200k", value_parser = super::parse_count)]
+    /// Choices of each scheduler.
+    #[arg(long, default_value = "500k", value_parser = super::parse_count)]
     picks: usize,
     /// One JSON object instead of a table.
     #[arg(long)]
@@ -47,7 +44,7 @@ impl Schedulers {
             writeln!(out, "{}", Figures::HEADING)?;
         }
         for (backends, kind) in self.backends.iter().flat_map(|backends| Kind::ALL.iter().map(move |kind| (*backends, *kind))) {
-            let figures = measure(kind, backends, self.rounds as usize, self.picks);
+            let figures = measure(kind, backends, self.picks);
             if !self.json {
                 writeln!(out, "{figures}")?;
                 out.flush()?;
@@ -55,7 +52,7 @@ impl Schedulers {
             all.push(figures);
         }
         if self.json {
-            writeln!(out, "{}", json!({ "rounds": self.rounds, "picks": self.picks, "results": all }))?;
+            writeln!(out, "{}", json!({ "picks": self.picks, "results": all }))?;
         }
         Ok(())
     }
@@ -84,22 +81,11 @@ impl fmt::Display for Figures {
     }
 }
 
-fn measure(kind: Kind, backends: u32, rounds: usize, picks: usize) -> Figures {
+fn measure(kind: Kind, backends: u32, picks: usize) -> Figures {
     let mut subject = Subject::new(kind, backends);
-    let (mut pick, mut floor, mut count) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        let bursts = picks.div_ceil(BURST);
-        let mut spent = [Duration::ZERO; 3];
-        for _ in 0..bursts {
-            let burst = subject.burst();
-            burst.iter().zip(&mut spent).for_each(|(time, sum)| *sum += *time);
-        }
-        let [picked, floored, counted] = spent.map(|time| time.as_nanos() as f64 / (bursts * BURST) as f64);
-        pick.push(picked);
-        floor.push(floored);
-        count.push(counted);
-    }
-    let (pick_ns, floor_ns, count_ns) = (median(pick), median(floor), median(count));
+    let bursts: Vec<_> = (0..picks.div_ceil(BURST)).map(|_| subject.burst()).collect();
+    let of = |part: usize| median(bursts.iter().map(|burst| burst[part].as_nanos() as f64 / BURST as f64).collect());
+    let [pick_ns, floor_ns, count_ns] = [0, 1, 2].map(of);
     Figures { scheduler: kind.name(), backends, pick_ns, floor_ns, ratio: pick_ns / floor_ns, count_ns }
 }
 
@@ -191,7 +177,7 @@ mod tests {
             }
             let counted: u32 = subject.members.iter().map(|member| member.connections()).sum();
             assert_eq!((counted as usize, subject.held.len()), (20 * EACH, 20 * EACH), "{kind}");
-            let figures = measure(*kind, 20, 1, 1000);
+            let figures = measure(*kind, 20, 1000);
             assert!(figures.pick_ns > 0.0 && figures.to_string().starts_with(kind.name()));
         }
     }
