@@ -48,8 +48,6 @@ impl PartialOrd for Walk {
     }
 }
 
-const FREE: u32 = u32::MAX;
-
 /// The member of every place; empty when no member has weight. `size` is a prime, `weight` says which weight of a member counts.
 pub(super) fn fill(size: u32, members: &[Arc<Member>], weight: impl Fn(&Member) -> u32) -> Vec<u16> {
     let walkers = members.iter().enumerate().filter_map(|(index, member)| {
@@ -60,15 +58,35 @@ pub(super) fn fill(size: u32, members: &[Arc<Member>], weight: impl Fn(&Member) 
     if turns.is_empty() {
         return Vec::new();
     }
-    let mut table = vec![FREE; size as usize];
+    let mut table = vec![0; size as usize];
+    let mut places = Places::new(size);
     for _ in 0..size {
         let Some(mut first) = turns.peek_mut() else { break };
         let walk = &mut first.0;
-        while table[walk.place as usize] != FREE {
-            walk.place = (walk.place + walk.skip) % u64::from(size);
+        while !places.take(walk.place) {
+            walk.place += walk.skip;
+            // Both are below the size.
+            walk.place -= if walk.place >= u64::from(size) { u64::from(size) } else { 0 };
         }
-        table[walk.place as usize] = u32::from(walk.member);
+        table[walk.place as usize] = walk.member;
         walk.taken += 1;
     }
-    table.into_iter().map(|member| member as u16).collect()
+    table
+}
+
+/// Which places are taken, a bit each: walks meet a million taken ones, and these lines stay in the nearest cache.
+struct Places(Vec<u64>);
+
+impl Places {
+    fn new(size: u32) -> Self {
+        Self(vec![0; size.div_ceil(u64::BITS) as usize])
+    }
+
+    /// Takes a place, if it is free.
+    fn take(&mut self, place: u64) -> bool {
+        let (word, bit) = (&mut self.0[(place / 64) as usize], 1 << (place % 64));
+        let free = *word & bit == 0;
+        *word |= bit;
+        free
+    }
 }
