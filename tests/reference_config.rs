@@ -224,7 +224,7 @@ fn a_reload_applies_what_it_is_said_to() {
             ("worker", "frame_size") => "4096",
             ("conntrack", "checksum") => "\"all\"",
             ("service", "timeouts") => "{ tcp_established = \"7s\" }",
-            ("conntrack", "accounting" | "evict_established" | "tcp_be_liberal" | "tcp_loose") => "true",
+            ("conntrack", "preallocate" | "accounting" | "evict_established" | "tcp_be_liberal" | "tcp_loose") => "true",
             ("admin", "socket") => "\"/run/other.sock\"",
             ("snat", "addresses") => "[\"10.0.0.201\"]",
             ("snat", "ports") => "\"2000-3000\"",

@@ -18,6 +18,7 @@ pub(super) fn check(raw: &Raw) -> Result<Config, Vec<Problem>> {
     let interfaces = interface::check_interfaces(raw, &mut problems);
     let worker = settings::check_worker(&raw.worker, &mut problems);
     let max_connections = settings::check_max_connections(&raw.conntrack, &mut problems);
+    let preallocate = raw.conntrack.preallocate.as_ref().is_some_and(|preallocate| *preallocate.get_ref());
     let accounting = raw.conntrack.accounting.as_ref().is_some_and(|accounting| *accounting.get_ref());
     let spared = settings::check_spared(&raw.conntrack);
     let tracking = settings::check_tracking(&raw.conntrack, &mut problems);
@@ -32,6 +33,7 @@ pub(super) fn check(raw: &Raw) -> Result<Config, Vec<Problem>> {
         interfaces,
         worker,
         max_connections,
+        preallocate,
         accounting,
         spared,
         tracking,

@@ -28,6 +28,8 @@ pub struct Config {
     pub worker: Worker,
     /// Room in the connection table, for each address family.
     pub max_connections: usize,
+    /// Whether the memory of the connection table is taken at the start.
+    pub preallocate: bool,
     /// Whether packets, bytes and times of each connection are counted.
     pub accounting: bool,
     /// Who does not give way when the connection table is full.

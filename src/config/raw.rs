@@ -55,6 +55,7 @@ pub(super) struct Worker {
 #[serde(deny_unknown_fields)]
 pub(super) struct Conntrack {
     pub(super) max_connections: Maybe<i64>,
+    pub(super) preallocate: Maybe<bool>,
     pub(super) accounting: Maybe<bool>,
     pub(super) evict_established: Maybe<bool>,
     pub(super) tcp_be_liberal: Maybe<bool>,

@@ -9,6 +9,7 @@ impl Config {
         fixed.extend(changed_worker(&self.worker, &new.worker));
         let others = [
             ("conntrack.max_connections", self.max_connections != new.max_connections),
+            ("conntrack.preallocate", self.preallocate != new.preallocate),
             ("conntrack.accounting", self.accounting != new.accounting),
             ("fragments.timeout", self.fragments.timeout != new.fragments.timeout),
             ("fragments.datagrams", self.fragments.datagrams != new.fragments.datagrams),

@@ -95,6 +95,11 @@ impl Index {
         Ok(Self { buckets: Region::new(buckets)? })
     }
 
+    /// [`Region::populate`]
+    pub(super) fn populate(&self) -> io::Result<()> {
+        self.buckets.populate()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.buckets.bytes()
     }

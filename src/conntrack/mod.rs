@@ -185,6 +185,16 @@ impl Conntrack {
         Ok(self)
     }
 
+    /// With all memory taken now, so that no worker waits for a page of it.
+    ///
+    /// # Errors
+    /// When there is not so much memory; when the kernel cannot do it (Linux before 5.14).
+    pub fn populated(self) -> io::Result<Self> {
+        self.v4.populate()?;
+        self.v6.populate()?;
+        Ok(self)
+    }
+
     /// With other room for fragments than [`FragmentLimits::default`].
     pub fn with_fragments(mut self, limits: FragmentLimits) -> Self {
         self.fragments = Fragments::new(limits, *self.v4.key());

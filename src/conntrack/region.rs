@@ -1,4 +1,4 @@
-//! Memory of a table: one anonymous mapping, zeroed by the kernel, touched only as connections come.
+//! Memory of a table: one anonymous mapping, zeroed by the kernel, touched only as connections come, unless it is populated before.
 //!
 //! All that is kept in it are atomics addressed by index, so that the same bytes could live in a memfd at any address.
 
@@ -80,6 +80,19 @@ impl<T: Plain> Region<T> {
         // SAFETY: the mapping holds `count` items of T from `start`, aligned to a huge page, for as long as self lives; `T: Plain` makes
         // zeroes valid and every later write goes through T's own atomics.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.count) }
+    }
+
+    /// Takes the memory now, so that nobody who writes to an item later waits for a page.
+    ///
+    /// # Errors
+    /// When there is not so much memory; when the kernel cannot do it (Linux before 5.14).
+    pub(super) fn populate(&self) -> io::Result<()> {
+        let length = self.bytes().next_multiple_of(4096);
+        // SAFETY: the mapping of `new`, whole; its bytes stay what they are.
+        match unsafe { libc::madvise(self.start.as_ptr().cast(), length, libc::MADV_POPULATE_WRITE) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// Bytes of address space that the items take.

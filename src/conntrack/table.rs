@@ -123,6 +123,13 @@ impl<F: Family> Table<F> {
         Ok(())
     }
 
+    /// Takes the memory of all entries, accounts and the index now.
+    pub(super) fn populate(&self) -> io::Result<()> {
+        self.accounts.as_ref().map_or(Ok(()), Region::populate)?;
+        self.entries.populate()?;
+        self.index.populate()
+    }
+
     /// Connections that there is room for.
     pub(super) fn capacity(&self) -> usize {
         self.entries.items().len() - 1

@@ -24,11 +24,12 @@ pub(super) fn client(flow: usize) -> (u32, u16) {
     (0x0b00_0000 + (flow >> 8) as u32, 1024 + (flow & 0xff) as u16)
 }
 
-/// A datapath with room for `flows` connections, counted if `accounting`, to a pool behind one VIP, every next hop resolved.
+/// A datapath with room for `flows` connections, counted if `accounting`, to a pool behind one VIP, every next hop resolved. The memory is
+/// taken: pages that the kernel must clear first are a matter of the first minutes of a daemon, not of a new connection.
 pub(super) fn datapath(flows: usize, accounting: bool) -> anyhow::Result<Datapath> {
     let conntrack = Conntrack::new(flows)?;
     Ok(Datapath {
-        conntrack: if accounting { conntrack.with_accounts()? } else { conntrack },
+        conntrack: if accounting { conntrack.with_accounts()? } else { conntrack }.populated()?,
         next_hops: next_hops()?,
         snapshot: arc_swap::ArcSwap::from_pointee(snapshot(flows)),
         hooks: Hooks::default(),
