@@ -21,19 +21,20 @@ use std::process::ExitCode;
 
 /// What runs in each guest, in this order.
 fn scenarios(guest: &str) -> Vec<Scenario> {
-    let queues = if guest == "igb" { 4 } else { 1 };
-    let mut scenarios = Vec::new();
     match guest {
-        "virtio" => scenarios.push(modes::without_zero_copy()),
-        "igb" => scenarios.push(queues::scenario()),
-        "channels" => return vec![channels::scenario()],
-        "comparison" => return vec![comparison::scenario()],
-        _ => return scenarios,
+        "virtio" => [vec![modes::without_zero_copy()], services(1), ends::scenarios(1)].into_iter().flatten().collect(),
+        "igb" => [vec![queues::scenario()], services(4)].into_iter().flatten().collect(),
+        "igb-ends" => ends::scenarios(4),
+        "channels" => vec![channels::scenario()],
+        "comparison" => vec![comparison::scenario()],
+        _ => Vec::new(),
     }
-    scenarios.extend(service::scenarios(queues));
-    scenarios.extend([own_traffic::sessions(queues), own_traffic::vlan(queues), modes::others(queues)]);
-    scenarios.extend(ends::scenarios(queues));
-    scenarios
+}
+
+/// All that goes on while weir stays, on cards with this many queues.
+fn services(queues: u32) -> Vec<Scenario> {
+    let others = vec![own_traffic::sessions(queues), own_traffic::vlan(queues), modes::others(queues)];
+    [service::scenarios(queues), others].into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {
