@@ -27,6 +27,7 @@ const LEVELS: &[&[&str]] = &[
 const UNSAFE: &[(&str, &str)] = &[
     ("src/conntrack/account.rs", "a promise that it is all atomics, so that zeroed memory is an empty one"),
     ("src/conntrack/entry.rs", "the same promise for an entry"),
+    ("src/conntrack/extension.rs", "the same promise for a record, and for the owners of sixteen"),
     ("src/conntrack/floor.rs", "the same promise for a cache line of the benchmark"),
     ("src/conntrack/hash.rs", "calls functions compiled for wider vectors after asking the CPU"),
     ("src/conntrack/index.rs", "the same promise for a bucket of the index"),

@@ -13,6 +13,8 @@ pub enum Answer {
     Status(Box<Status>),
     /// One of a list.
     Connection(Connection),
+    /// One of a list.
+    Expectation(Expectation),
     /// A list is over; nothing follows.
     End {
         /// Lines of the list.
@@ -154,6 +156,15 @@ pub struct Worker {
     /// Connections that gave way to new ones because the table was full.
     #[serde(default)]
     pub early_drops: u64,
+    /// Connections that helpers have announced.
+    #[serde(default)]
+    pub expectations: u64,
+    /// Those of them that were opened.
+    #[serde(default)]
+    pub expected: u64,
+    /// Announcements that were not believed.
+    #[serde(default)]
+    pub refused_expectations: u64,
     /// Drops by reason; reasons that never happened are left out.
     pub drops: BTreeMap<String, u64>,
     /// rx + originated − tx − waiting − Σ drops: 0 at any quiet moment.
@@ -213,6 +224,9 @@ pub struct Connections {
     pub capacity: u64,
     /// Bytes of memory when all of it is in use.
     pub bytes: u64,
+    /// Expected now, of both families.
+    #[serde(default)]
+    pub expected: u64,
 }
 
 /// A neighbour on the link.
@@ -258,8 +272,39 @@ pub struct Connection {
     /// What was counted, with `accounting = true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<Account>,
+    /// The control connection that has announced it, if it is EXPECTED.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<Control>,
     /// Milliseconds until it is removed if nothing more comes; below 0: it is about to be.
     pub expires_in: i64,
+}
+
+/// A control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// Client.
+    pub source: SocketAddr,
+    /// VIP.
+    pub destination: SocketAddr,
+}
+
+/// A connection that is expected.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Expectation {
+    /// `tcp`
+    pub protocol: String,
+    /// Who opens it, from any port: the client, or the backend.
+    pub source: IpAddr,
+    /// Where it comes to: the VIP, or a SNAT address.
+    pub destination: SocketAddr,
+    /// Where it is sent on to: the backend, or the client.
+    pub target: SocketAddr,
+    /// Who has announced it.
+    pub master: Control,
+    /// Name of the service.
+    pub service: String,
+    /// Milliseconds for which it is still expected.
+    pub expires_in: u32,
 }
 
 /// What was counted about a connection.

@@ -95,9 +95,9 @@ impl ConnectionFilter {
     /// Whether a connection of `service` is asked for.
     pub fn matches(&self, connection: &ConnectionView, protocol: &str, service: &str) -> bool {
         let given = |filter: &Option<AddressFilter>, address| filter.is_none_or(|filter| filter.matches(address));
-        given(&self.source, connection.original.source)
-            && given(&self.destination, connection.original.destination)
-            && given(&self.backend, connection.reply.source)
+        given(&self.source, connection.outside().source)
+            && given(&self.destination, connection.outside().destination)
+            && given(&self.backend, connection.inside().source)
             && self.protocol.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(protocol))
             && self.service.as_ref().is_none_or(|wanted| wanted == service)
             && self.state.as_ref().is_none_or(|wanted| is_state(connection, wanted))

@@ -19,6 +19,8 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u64>,
     },
+    /// Answered by one [`super::Answer::Expectation`] each, then [`super::Answer::End`].
+    ExpectationList {},
     /// Answered by [`super::Answer::Count`].
     ConnectionCount {
         /// Which ones.

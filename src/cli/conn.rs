@@ -1,6 +1,7 @@
 //! `weir conn`: tracked connections.
 
 mod events;
+mod expected;
 mod top;
 
 use super::daemon::{Daemon, print_json, unexpected};
@@ -99,6 +100,9 @@ struct List {
     /// At most so many
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    /// What helpers expect, instead of connections
+    #[arg(long, conflicts_with_all = ["src", "dst", "proto", "state", "backend", "service", "limit"])]
+    expected: bool,
     #[command(flatten)]
     daemon: Daemon,
     /// Print a JSON array
@@ -109,6 +113,9 @@ struct List {
 impl List {
     /// Prints while it reads: a list of millions is never held whole, neither here nor in the daemon.
     fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        if self.expected {
+            return expected::list(&self.daemon, self.json, out);
+        }
         let out = &mut BufWriter::with_capacity(64 * 1024, out);
         let mut client = self.daemon.connect()?;
         let mut answer = client.ask(&Request::ConnectionList { filter: self.filter.to_request(), limit: self.limit })?;
@@ -173,7 +180,11 @@ impl Show {
             Answer::Connection(connection) => {
                 print_header(out)?;
                 print_line(&connection, out)?;
-                Ok(writeln!(out, "status: {}", connection.status.join(" "))?)
+                writeln!(out, "status: {}", connection.status.join(" "))?;
+                if let Some(master) = connection.master {
+                    writeln!(out, "master: {} -> {}", master.source, master.destination)?;
+                }
+                Ok(())
             }
             other => unexpected(&other),
         }

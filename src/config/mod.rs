@@ -13,7 +13,7 @@ use crate::conntrack::{FragmentLimits, Spared, Timeouts, l4proto};
 use crate::health;
 use crate::io::xsk::Mode;
 use crate::schedule;
-use crate::service::{Protocol, SnatPool};
+use crate::service::{Helper, Protocol, SnatPool};
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -130,6 +130,8 @@ pub struct Service {
     pub port: Option<u16>,
     /// What it speaks.
     pub protocol: Protocol,
+    /// Who reads along; only for TCP on one port.
+    pub helper: Option<Helper>,
     /// Who chooses the backend.
     pub scheduler: schedule::Kind,
     /// What the scheduler is told beside its members.

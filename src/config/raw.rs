@@ -91,6 +91,7 @@ pub(super) struct Service {
     pub(super) name: Maybe<String>,
     pub(super) vip: Maybe<String>,
     pub(super) protocol: Maybe<String>,
+    pub(super) helper: Maybe<String>,
     pub(super) scheduler: Maybe<String>,
     pub(super) maglev_table_size: Maybe<i64>,
     pub(super) hash_balance_factor: Maybe<i64>,

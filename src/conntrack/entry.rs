@@ -81,12 +81,16 @@ impl Direction {
 
 /// The state word: protocol, TCP state and status bits of a connection, changed together.
 ///
-/// the protocol's own bits (10) | status (6) | not used (4) | state of the protocol (4) | protocol (8)
+/// the protocol's own bits (10) | status (6) | not used (2) | helper (2) | state of the protocol (4) | protocol (8)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct State(pub(super) u32);
 
 /// Bits of `enum ip_conntrack_status` in the kernel, as far as they exist here.
 impl State {
+    /// A helper reads along: every packet takes the long way.
+    pub const HELPER: u32 = 1 << 12;
+    /// The backend opened it, because a helper expected that: what else is the client's side is the backend's here.
+    pub const FROM_BACKEND: u32 = 1 << 13;
     /// Packets in both directions were seen.
     pub const SEEN_REPLY: u32 = 1 << 16;
     /// More than a handshake was seen: not given up first when the table is full.
@@ -101,12 +105,13 @@ impl State {
     pub const ABANDONED: u32 = 1 << 20;
 
     /// Those bits and their names.
-    pub(super) const STATUS: [(u32, &'static str); 5] = [
+    pub(super) const STATUS: [(u32, &'static str); 6] = [
         (Self::EXPECTED, "EXPECTED"),
         (Self::SEEN_REPLY, "SEEN_REPLY"),
         (Self::ASSURED, "ASSURED"),
         (Self::CONFIRMED, "CONFIRMED"),
         (Self::DYING, "DYING"),
+        (Self::HELPER, "HELPER"),
     ];
 
     /// The state of the protocol.

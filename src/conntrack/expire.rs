@@ -9,7 +9,7 @@ use super::event::{EventKind, Teller};
 use super::family::Family;
 use super::quiescence::{Quiescence, Reader};
 use super::table::Table;
-use super::{ConnectionView, Entry, Millis, TimeoutPolicy, l4proto, natural_end, orphan, timeout_of};
+use super::{ConnectionView, Entry, Millis, TimeoutPolicy, Tuple, TupleView, l4proto, natural_end, orphan, timeout_of};
 use std::collections::VecDeque;
 
 /// What one step of the expiry did.
@@ -110,6 +110,9 @@ impl Sweep {
             }
             let left = left(entry, state, broom);
             if left > 0 && !state.has(State::DYING) {
+                if state.has(State::EXPECTED) {
+                    table.keep_master(number);
+                }
                 next = next.min(left);
             } else {
                 self.over.push(Over { number, hashes: table.prefetch_tuples(entry) });
@@ -195,6 +198,15 @@ fn left<F: Family>(entry: &Entry<F>, state: State, broom: &Broom<'_>) -> u32 {
     left
 }
 
+/// The control connection that has announced this one, client → VIP.
+fn master_of<F: Family>(table: &Table<F>, number: u32) -> Option<TupleView> {
+    use super::entry::Direction::{Original, Reply};
+    let (_, ports) = table.extension_of(number)?.master();
+    let entry = table.entry(number);
+    let by_client = if entry.state().has(State::FROM_BACKEND) { Reply } else { Original };
+    Some(Tuple { ports, ..entry.tuple(by_client) }.view())
+}
+
 /// A copy for lists. The caller made sure that the entry is not used for something else meanwhile.
 pub(super) fn view<F: Family>(table: &Table<F>, number: u32, timeouts: &TimeoutPolicy) -> ConnectionView {
     use super::entry::Direction::{Original, Reply};
@@ -213,6 +225,7 @@ pub(super) fn view<F: Family>(table: &Table<F>, number: u32, timeouts: &TimeoutP
         service: owner.service,
         backend: owner.backend,
         account: table.account_view(number),
+        master: if state.has(State::EXPECTED) { master_of(table, number) } else { None },
         last_seen: entry.last_seen(),
         timeout: timeout_of(entry, state, timeouts),
     }

@@ -4,7 +4,9 @@
 //! index, and packets of either direction find it on any worker. It ends when it is silent for the timeout of its state or is killed:
 //! *dying*, no packet finds it; the control thread takes it out of the index and frees it when nobody can be looking at it any more.
 
+pub mod ftp;
 pub mod l4proto;
+pub mod seqadj;
 
 mod account;
 mod agenda;
@@ -12,7 +14,9 @@ mod atomic;
 mod early_drop;
 mod entry;
 mod event;
+mod expect;
 mod expire;
+mod extension;
 mod family;
 mod floor;
 mod fragment;
@@ -39,7 +43,9 @@ pub use account::{Account, AccountView, Handshake};
 pub use early_drop::Spared;
 pub use entry::{Direction, Entry, Owner, Side, State};
 pub use event::{DestroyReason, Event, EventKind, Heard, Listener, Teller};
+pub use expect::{Announced, EXPECT_TIMEOUT, Expectation, Expectations, MAX_EXPECTATIONS};
 pub use expire::Swept;
+pub use extension::{Expecting, Extension, Life, Stream};
 pub use family::{Family, V4, V6};
 pub use floor::Floor;
 pub use fragment::{Datagram, Decision, FragmentLimits, Fragments, Known, Passed};
@@ -57,7 +63,7 @@ use event::Hub;
 use expire::{Broom, Sweep};
 use quiescence::{Quiescence, Reader};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -69,6 +75,7 @@ pub struct Conntrack {
     v4: Table<V4>,
     v6: Table<V6>,
     fragments: Fragments,
+    expectations: Expectations,
     capacity: usize,
     quiescence: Arc<Quiescence>,
     events: Arc<Hub>,
@@ -168,6 +175,7 @@ impl Conntrack {
             v4: Table::new(max_connections, key)?,
             v6: Table::new(max_connections, key)?,
             fragments: Fragments::new(FragmentLimits::default(), key),
+            expectations: Expectations::default(),
             capacity: max_connections,
             quiescence,
             teller: events.teller(),
@@ -204,6 +212,35 @@ impl Conntrack {
     /// The datagrams that are on their way in pieces.
     pub fn fragments(&self) -> &Fragments {
         &self.fragments
+    }
+
+    /// What control connections have announced.
+    pub fn expectations(&self) -> &Expectations {
+        &self.expectations
+    }
+
+    /// What is expected from `source` at `destination`, unless its control connection has ended. The caller is inside.
+    pub fn find_expectation(&self, source: IpAddr, destination: SocketAddr, now: Millis) -> Option<Expectation> {
+        self.expectations.find(source, destination, now).filter(|found| self.has_master(found))
+    }
+
+    /// All that is expected by connections that live.
+    pub fn list_expectations(&self) -> Vec<Expectation> {
+        let Some(reader) = self.quiescence.reader() else { return Vec::new() };
+        let mut expected = self.expectations.list();
+        let _inside = reader.enter();
+        expected.retain(|expectation| self.has_master(expectation));
+        expected
+    }
+
+    /// What is expected from `source` at `destination`, for who only asks.
+    pub fn expects(&self, source: IpAddr, destination: SocketAddr) -> Option<Expectation> {
+        self.list_expectations().into_iter().find(|expected| (expected.source, expected.destination) == (source, destination))
+    }
+
+    fn has_master(&self, expectation: &Expectation) -> bool {
+        let master = expectation.master;
+        if expectation.source.is_ipv4() { self.v4.is_alive(master) } else { self.v6.is_alive(master) }
     }
 
     /// Bytes of memory of both tables when every page of them is in use, and of the table of fragmented datagrams.
@@ -274,7 +311,7 @@ impl Conntrack {
             .or_else(|| find_in(&self.v6, protocol, source, destination, timeouts))
     }
 
-    /// Ends the connection that has this original tuple. `false`: there is none.
+    /// Ends the connection that a packet of its client has this tuple of. `false`: there is none.
     pub fn delete(&self, (protocol, source, destination): Flow, now: Millis, timeouts: &TimeoutPolicy) -> bool {
         let Some(reader) = self.quiescence.reader() else { return false };
         let _inside = reader.enter();
@@ -285,7 +322,9 @@ impl Conntrack {
     fn delete_in<F: Family>(&self, table: &Table<F>, flow: Flow, now: Millis, timeouts: &TimeoutPolicy) -> bool {
         let (protocol, source, destination) = flow;
         let Some(tuple) = Tuple::new(protocol, source, destination) else { return false };
-        let found = table.look_up(table.hash(&tuple), &tuple).filter(|found| found.direction == Direction::Original);
+        let from_client =
+            |found: &Found<'_, F>| (found.direction == Direction::Reply) == found.entry.state().has(State::FROM_BACKEND);
+        let found = table.look_up(table.hash(&tuple), &tuple).filter(from_client);
         found.is_some_and(|found| self.end(table, found.number(), (DestroyReason::Deleted, now, timeouts)))
     }
 
@@ -332,6 +371,11 @@ impl Conntrack {
         if swept.wrapped {
             *in_v6 = !*in_v6;
             swept.wrapped = !*in_v6;
+        }
+        if swept.wrapped {
+            // Their masters' entries are looked at: nobody frees those but this thread, and the workers that evict.
+            let _inside = reader.enter();
+            self.expectations.sweep(now, |expectation| self.has_master(expectation));
         }
         swept
     }

@@ -3,6 +3,7 @@
 use super::account::{Account, AccountView};
 use super::agenda::Agenda;
 use super::entry::{Direction, Entry, Owner, State};
+use super::extension::Extensions;
 use super::family::Family;
 use super::free_list::{BATCH, FreeList, Hoard};
 use super::hash::HashKey;
@@ -20,6 +21,7 @@ pub struct Table<F: Family> {
     entries: Region<Entry<F>>,
     accounts: Option<Region<Account>>,
     ignored_syns: IgnoredSyns,
+    pub(super) extensions: Extensions,
     index: Index,
     free: FreeList,
     /// When the control thread looks at which part of the entries.
@@ -71,7 +73,7 @@ impl<F: Family> Found<'_, F> {
 pub struct Unconfirmed<'a, F: Family> {
     /// The entry.
     pub entry: &'a Entry<F>,
-    number: u32,
+    pub(super) number: u32,
     original_hash: u64,
 }
 
@@ -107,6 +109,7 @@ impl<F: Family> Table<F> {
             entries: Region::new(connections + 1)?,
             accounts: None,
             ignored_syns: IgnoredSyns::new()?,
+            extensions: Extensions::new()?,
             index: Index::new(2 * connections)?,
             free: FreeList::new(connections as u32 + 1),
             agenda: Agenda::new(connections as u32 + 1),
@@ -220,6 +223,7 @@ impl<F: Family> Table<F> {
     ) -> Option<Unconfirmed<'_, F>> {
         let now = now.into();
         let number = self.free.take(self.entries.items(), hoard)?;
+        self.extensions.release(number);
         let entry = self.entry(number);
         entry.begin(original, owner, state, now.millis);
         if let Some(account) = self.account_of(number) {
@@ -383,6 +387,7 @@ impl<F: Family> Table<F> {
 
     /// Frees entries that nobody can see any more.
     pub(super) fn free(&self, numbers: &[u32]) {
+        numbers.iter().for_each(|number| self.extensions.release(*number));
         for batch in numbers.chunks(BATCH as usize) {
             self.free.push(self.entries.items(), batch);
         }

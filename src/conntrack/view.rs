@@ -39,6 +39,8 @@ pub struct ConnectionView {
     pub backend: u16,
     /// What was counted, if accounts are kept.
     pub account: Option<AccountView>,
+    /// The control connection that has announced it, client → VIP, if it is EXPECTED.
+    pub master: Option<TupleView>,
     /// When the last packet was seen.
     pub last_seen: Millis,
     /// Milliseconds of silence after which it is removed in its present state.
@@ -46,6 +48,16 @@ pub struct ConnectionView {
 }
 
 impl ConnectionView {
+    /// Client and VIP, whoever opened it.
+    pub fn outside(&self) -> TupleView {
+        if self.bits.has(State::FROM_BACKEND) { self.reply } else { self.original }
+    }
+
+    /// Backend and SNAT address, whoever opened it.
+    pub fn inside(&self) -> TupleView {
+        if self.bits.has(State::FROM_BACKEND) { self.original } else { self.reply }
+    }
+
     /// The names of its status bits (`enum ip_conntrack_status`).
     pub fn status(&self) -> impl Iterator<Item = &'static str> {
         // What is translated is what the replies are addressed to instead of the client, and come from instead of the VIP.
@@ -74,6 +86,7 @@ pub(super) fn blank(tuple: TupleView) -> ConnectionView {
         service: 0,
         backend: 0,
         account: None,
+        master: None,
         last_seen: Millis(0),
         timeout: 0,
     }

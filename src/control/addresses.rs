@@ -124,15 +124,18 @@ impl Addresses {
                 return Err(StartError::SnatTaken { address, interface: interface(item) });
             }
         }
-        for service in config.services.iter().filter(|service| service.port.is_none()) {
+        for service in config.services.iter().filter(|service| service.port.is_none() || service.helper.is_some()) {
             if let Some(item) = self.foreign(service.vip, there) {
+                let takes = match service.port {
+                    None => "is on every port: the host gets no packet of its protocol to it any more",
+                    Some(_) => {
+                        "has a helper: the host gets no TCP packet to its ports from 1024 on any more, nor answers to its own"
+                    }
+                };
+                let (name, vip) = (&service.name, service.vip);
                 warn!(
-                    "service {}: {} is an address of the host, on interface {}, and the service is on every port: the host gets no \
-                     {} packet to it any more",
-                    service.name,
-                    service.vip,
-                    interface(item),
-                    service.protocol
+                    "service {name}: {vip} is an address of the host, on interface {}, and the service {takes}",
+                    interface(item)
                 );
             }
         }

@@ -5,7 +5,7 @@
 
 use super::{audience, top};
 use crate::admin::{self, Answer, Connection, ConnectionFilter, Desk, Flow, Output, Request};
-use crate::conntrack::{AccountView, ConnectionView, DestroyReason, Millis};
+use crate::conntrack::{AccountView, ConnectionView, DestroyReason, Expectation, Millis, TupleView};
 use crate::datapath::Datapath;
 use crate::service::{Protocol, Snapshot};
 use crate::worker::Monotonic;
@@ -63,6 +63,17 @@ impl FrontDesk {
         output.say(&Answer::End { count })
     }
 
+    fn list_expectations(&self, output: &mut Output<'_>) -> io::Result<()> {
+        let snapshot = self.datapath.snapshot.load_full();
+        let (names, now) = (Names::new(&snapshot), Monotonic::now().millis());
+        let mut expected = self.datapath.conntrack.list_expectations();
+        expected.sort_by_key(|expectation| (expectation.source, expectation.destination));
+        for expectation in &expected {
+            output.say(&Answer::Expectation(describe_expectation(expectation, &names, now)))?;
+        }
+        output.say(&Answer::End { count: expected.len() as u64 })
+    }
+
     fn count(&self, filter: &ConnectionFilter) -> u64 {
         if *filter == ConnectionFilter::default() {
             return self.datapath.conntrack.count() as u64;
@@ -111,6 +122,7 @@ impl Desk for FrontDesk {
     fn answer(&self, request: Request, output: &mut Output<'_>) -> io::Result<()> {
         match request {
             Request::ConnectionList { filter, limit } => self.list(&filter, limit, output),
+            Request::ExpectationList {} => self.list_expectations(output),
             Request::ConnectionCount { filter } => output.say(&Answer::Count { count: self.count(&filter) }),
             Request::ConnectionShow { flow } => output.say(&self.show(flow)),
             Request::ConnectionDelete { flow } => output.say(&self.delete(flow)),
@@ -161,17 +173,34 @@ pub(super) fn describe(view: &ConnectionView, names: &Names<'_>, now: Millis) ->
     Connection {
         protocol: protocol_name(view.protocol),
         state: view.state.map(str::to_owned),
-        source: view.original.source,
-        destination: view.original.destination,
-        backend: view.reply.source,
-        snat: view.reply.destination,
+        source: view.outside().source,
+        destination: view.outside().destination,
+        backend: view.inside().source,
+        snat: view.inside().destination,
         service: names.service(view.service).to_owned(),
         key: view.key,
         status: view.status().map(str::to_owned).collect(),
         seen_reply: view.seen_reply,
         assured: view.assured,
         account: view.account.map(|account| describe_account(&account, now)),
+        master: view.master.as_ref().map(describe_control),
         expires_in: i64::from(view.timeout) - i64::from(silent),
+    }
+}
+
+fn describe_control(control: &TupleView) -> admin::Control {
+    admin::Control { source: control.source, destination: control.destination }
+}
+
+fn describe_expectation(expectation: &Expectation, names: &Names<'_>, now: Millis) -> admin::Expectation {
+    admin::Expectation {
+        protocol: Protocol::Tcp.name().to_owned(),
+        source: expectation.source,
+        destination: expectation.destination,
+        target: expectation.target,
+        master: describe_control(&expectation.control),
+        service: names.service(expectation.owner.service).to_owned(),
+        expires_in: expectation.left(now),
     }
 }
 

@@ -4,9 +4,10 @@ use super::daemon::Daemon;
 use super::desk::protocol_name;
 use super::status::write_mac;
 use crate::admin::{Answer, Explanation, Flow};
-use crate::conntrack::{ConnectionView, Direction};
+use crate::conntrack::{ConnectionView, Direction, Expectation};
 use crate::datapath::{DropReason, Next, Preview};
 use crate::service::{Backend, Protocol, Service};
+use crate::xdp::FIRST_DATA_PORT;
 use std::net::{IpAddr, SocketAddr};
 
 const FORWARD: &str = "forward";
@@ -24,6 +25,7 @@ pub(super) fn explain(daemon: &Daemon, flow: Flow) -> Answer {
         match daemon.datapath.preview(protocol, flow.source, flow.destination) {
             Preview::Known(connection, direction) => story.known(daemon, &connection, direction),
             Preview::Opens { service, backend, target, next } => story.opens(daemon, &service, &backend, target, next),
+            Preview::Expected(expectation, next) => story.expected(daemon, &expectation, next),
             Preview::Dropped(reason) => story.dropped(reason),
         }
     }
@@ -64,9 +66,11 @@ impl Story {
             |(vip, _, served): &(IpAddr, Option<u16>, Protocol)| vip.is_ipv4() == address.is_ipv4() && *served == protocol;
         let is_taken = matches!(protocol, Protocol::Tcp | Protocol::Udp) || targets.services.iter().any(replies);
         let is_snat = targets.snat.contains(&address) && is_taken;
+        let is_data = protocol == Protocol::Tcp && port >= FIRST_DATA_PORT && targets.data.contains(&address);
         let what = match (is_snat, of_service) {
             (true, _) => "is a SNAT address: the packet is taken for a backend's reply",
             (false, true) => "is a service",
+            (false, false) if is_data => "is a port to which data connections of a helper may come",
             (false, false) => "is no service and no SNAT address: the kernel gets the packet, untouched",
         };
         self.say(format!("steering: {protocol} to {} {what}", self.flow.destination));
@@ -74,11 +78,22 @@ impl Story {
             let workers = daemon.workers.len();
             self.say(format!("worker: that of the queue which the network card chooses, one of {workers}"));
         }
-        is_snat || of_service
+        is_snat || of_service || is_data
+    }
+
+    fn expected(&mut self, daemon: &Daemon, expectation: &Expectation, next: Next) {
+        let (control, target) = (expectation.control, expectation.target);
+        self.say(format!(
+            "conntrack: expected, as the control connection {} -> {} has announced",
+            control.source, control.destination
+        ));
+        self.say(format!("nat: from an address {} to {target}", expectation.seen_from));
+        self.route(daemon, target.ip(), next);
     }
 
     fn known(&mut self, daemon: &Daemon, connection: &ConnectionView, direction: Direction) {
         let (protocol, original, reply) = (protocol_name(connection.protocol), connection.original, connection.reply);
+        let inside = connection.inside();
         let state = connection.state.unwrap_or_default();
         self.say(format!("conntrack: known {protocol} connection {state}, {} -> {}", original.source, original.destination));
         let (source, destination) = match direction {
@@ -87,8 +102,8 @@ impl Story {
         };
         let which = if direction == Direction::Original { "original" } else { "reply" };
         self.say(format!("nat: {which} direction, rewritten to {source} -> {destination}"));
-        self.told.backend = Some(reply.source);
-        self.told.snat = Some(reply.destination);
+        self.told.backend = Some(inside.source);
+        self.told.snat = Some(inside.destination);
         let snapshot = daemon.datapath.snapshot.load();
         self.told.service =
             snapshot.services.iter().find(|service| service.id.0 == connection.service).map(|service| service.name.clone());

@@ -2,6 +2,7 @@
 
 use crate::config::{Backend, Config, Pool, Service};
 use crate::conntrack::Spared;
+use crate::service::Helper;
 use std::net::SocketAddr;
 
 /// The difference between the config in force and a new one, one sentence a step; empty when they mean the same.
@@ -45,6 +46,10 @@ fn plan_service(old: &Service, new: &Service, steps: &mut Vec<String>) {
     let (was, is) = (destination(old), destination(new));
     if was != is {
         steps.push(format!("service {name}: moves from {was} to {is}, {was} is not served any more"));
+    }
+    if old.helper != new.helper {
+        let names = [new.helper, old.helper].map(|helper| helper.map_or("none", Helper::name));
+        steps.push(format!("service {name}: helper {} for new connections, before {}", names[0], names[1]));
     }
     if old.pool != new.pool {
         steps.push(format!("service {name}: new connections go to pool {}, no more to {}", new.pool, old.pool));

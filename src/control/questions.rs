@@ -23,6 +23,7 @@ impl Daemon {
             },
             Request::Explain { flow } => explain::explain(self, *flow),
             Request::ConnectionList { .. }
+            | Request::ExpectationList {}
             | Request::ConnectionCount { .. }
             | Request::ConnectionShow { .. }
             | Request::ConnectionDelete { .. }

@@ -95,6 +95,7 @@ impl Registry {
                 vip: service.vip,
                 port: service.port,
                 protocol: service.protocol,
+                helper: service.helper,
                 scheduler: builders.get_mut(service.pool.as_str())?.build(service.scheduler, settings),
                 pool: Arc::clone(pool),
             }))

@@ -85,7 +85,7 @@ fn begin(datapath: Arc<Datapath>) -> Option<Receiver<BTreeSet<IpAddr>>> {
         let mut used = BTreeSet::new();
         let timeouts = datapath.snapshot.load().timeouts.clone();
         datapath.conntrack.for_each(&timeouts, &mut |connection| {
-            used.insert(connection.reply.destination.ip());
+            used.insert(connection.inside().destination.ip());
         });
         // Nobody waits any more if the daemon stopped or another reload came.
         let _ = tell.send(used);

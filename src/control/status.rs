@@ -29,6 +29,7 @@ impl Daemon {
                 count: self.datapath.conntrack.count() as u64,
                 capacity: self.datapath.conntrack.capacity() as u64,
                 bytes: self.datapath.conntrack.bytes() as u64,
+                expected: self.datapath.conntrack.expectations().count() as u64,
             },
             next_hops: self.describe_next_hops(),
         }
@@ -151,6 +152,9 @@ fn describe_worker(running: &Running) -> admin::Worker {
         new_connections: counters.new_connections.get(),
         established: counters.established.get(),
         early_drops: counters.early_drops.get(),
+        expectations: counters.expectations.get(),
+        expected: counters.expected.get(),
+        refused_expectations: counters.refused_expectations.get(),
         drops,
         conservation: came.wrapping_sub(went).cast_signed(),
     }

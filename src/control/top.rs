@@ -52,7 +52,7 @@ pub(super) fn survey(datapath: &Datapath, filter: &ConnectionFilter, limit: usiz
 }
 
 fn client(view: &ConnectionView, v4: u8, v6: u8) -> IpNet {
-    let address = view.original.source.ip();
+    let address = view.outside().source.ip();
     let length = if address.is_ipv4() { v4 } else { v6 };
     // The lengths were checked.
     IpNet::new(address, length).map_or_else(|_| address.into(), |prefix| prefix.trunc())

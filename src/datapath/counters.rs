@@ -32,6 +32,12 @@ pub struct Counters {
     pub established: Counter,
     /// ICMP errors about packets of known connections, sent on.
     pub related: Counter,
+    /// Connections that helpers have announced.
+    pub expectations: Counter,
+    /// Those that were opened.
+    pub expected: Counter,
+    /// Announcements that were not believed: of an address that is not their sender's.
+    pub refused_expectations: Counter,
     /// Bursts with at least one frame.
     pub bursts: Counter,
     by_reason: Drops,

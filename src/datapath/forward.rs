@@ -3,6 +3,7 @@
 use super::hook::{Hook, Packet};
 use super::link;
 use super::next_hop::Hop;
+use super::prerouting::Opening;
 use super::process::Context;
 use super::tracked::Tracked;
 use super::verdict::{Verdict, Way};
@@ -34,9 +35,16 @@ fn route_anew<F: Tracked, const HOOKED: bool>(context: &Context<'_, HOOKED>, fou
     Ok(hop)
 }
 
+/// The next hop of a connection's first packet.
+#[inline]
+pub(super) fn route_opening<const HOOKED: bool>(context: &Context<'_, HOOKED>, opening: &Opening<'_>) -> Way<(NextHopId, Hop)> {
+    // An announced one may go to a client.
+    if opening.expected.is_some() { route_to(context, opening.target.ip()) } else { route_to_backend(context, opening.backend) }
+}
+
 /// The next hop toward a backend: the one it was last reached by, while routes stay.
 #[inline]
-pub(super) fn route_to_backend<const HOOKED: bool>(context: &Context<'_, HOOKED>, backend: &Backend) -> Way<(NextHopId, Hop)> {
+fn route_to_backend<const HOOKED: bool>(context: &Context<'_, HOOKED>, backend: &Backend) -> Way<(NextHopId, Hop)> {
     if let Some(id) = backend.hop(context.epoch).map(NextHopId)
         && let Some(hop) = context.datapath.next_hops.hop(id)
     {

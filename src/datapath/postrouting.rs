@@ -8,10 +8,10 @@ use super::prerouting::Opening;
 use super::process::{Context, Lookup};
 use super::tracked::Tracked;
 use super::verdict::{Verdict, Way};
-use super::{DropReason, Frame, PortId};
+use super::{DropReason, Frame, PortId, expected};
 use crate::conntrack::l4proto::{self, L4Proto, Packet as Whole, gre::Gre};
-use crate::conntrack::{Confirmed, DestroyReason, Direction, EventKind, Found, Owner, State, Visit};
-use crate::nat::{Allocation, manip_pkt, recompute_checksum, unique_tuple};
+use crate::conntrack::{Confirmed, DestroyReason, Direction, EventKind, Found, Owner, State, Table, Unconfirmed, Visit};
+use crate::nat::{Allocation, Sources, manip_pkt, recompute_checksum, unique_tuple};
 use crate::packet::Headers;
 use crate::service::BackendId;
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,15 +25,42 @@ pub(super) fn confirm<'a, F: Tracked, const HOOKED: bool>(
     state: State,
     packet: Whole<'_>,
 ) -> Way<Found<'a, F>> {
-    let table = F::table(&context.datapath.conntrack);
     let owner = Owner { service: opening.service.id.0, backend: opening.backend.id.0 };
+    // Before anything else is taken: one announcement is one connection.
+    if opening.expected.as_ref().is_some_and(|expected| !context.datapath.conntrack.expectations().take(expected)) {
+        return Err(Verdict::Repeat);
+    }
+    let opened = open(context, visit, lookup, (opening, owner), state, packet);
+    if let (Err(Verdict::Drop(_)), Some(expected)) = (&opened, &opening.expected) {
+        // What stood in its way may be gone when the packet is sent again.
+        context.datapath.conntrack.expectations().announce(expected.clone());
+    }
+    opened
+}
+
+fn open<'a, F: Tracked, const HOOKED: bool>(
+    context: &mut Context<'a, HOOKED>,
+    visit: &mut Visit<'_>,
+    lookup: &Lookup<F>,
+    (opening, owner): (&Opening<'_>, Owner),
+    state: State,
+    packet: Whole<'_>,
+) -> Way<Found<'a, F>> {
+    let table = F::table(&context.datapath.conntrack);
     if !table.has_room(F::hoard(visit)) {
         make_room(context, visit, lookup);
     }
     let connection =
         table.open(F::hoard(visit), &lookup.tuple, lookup.hash, owner, state, context.time()).ok_or(DropReason::TableFull)?;
     l4proto::begin(connection.entry, packet);
-    let refused = match unique_tuple(table, &connection, opening.backend, opening.target, &context.snapshot.snat, context.now) {
+    let allocation = match &opening.expected {
+        None => {
+            let sources = Sources::from(&context.snapshot.snat);
+            unique_tuple(table, &connection, opening.backend, opening.target, sources, context.now)
+        }
+        Some(expected) => expected::allocate(context, &connection, opening, expected),
+    };
+    let refused = match allocation {
         Allocation::Taken => None,
         Allocation::Exhausted if lookup.tuple.protocol == Gre::NUMBER => Some(DropReason::GreClash),
         Allocation::Exhausted => Some(DropReason::NoSnatPort),
@@ -43,9 +70,13 @@ pub(super) fn confirm<'a, F: Tracked, const HOOKED: bool>(
         table.discard(F::hoard(visit), connection);
         return Err(reason.into());
     }
+    if opening.expected.is_some() || opening.service.helper.is_some() {
+        extend(table, &connection, opening);
+    }
     match table.confirm(connection) {
         Confirmed::Placed(found) => {
             context.tally.opened += 1;
+            context.tally.expected += u64::from(opening.expected.is_some());
             opening.backend.member.connection_opened();
             opening.backend.total_connections.fetch_add(1, Relaxed);
             Ok(found)
@@ -53,6 +84,18 @@ pub(super) fn confirm<'a, F: Tracked, const HOOKED: bool>(
         // Another worker opened it at the same moment: the packet goes the way of that one.
         Confirmed::Clash => Err(Verdict::Repeat),
         Confirmed::Full => Err(DropReason::TableFull.into()),
+    }
+}
+
+/// Gives a record to a control connection, or to a data connection, which notes its master there. Without room for one, the one goes on
+/// without a helper and the other without a name for its master.
+#[cold]
+#[inline(never)]
+fn extend<F: Tracked>(table: &Table<F>, connection: &Unconfirmed<'_, F>, opening: &Opening<'_>) {
+    let Some(record) = table.extend(connection) else { return };
+    match &opening.expected {
+        Some(expected) => record.set_master(expected),
+        None => table.mark_helped(connection),
     }
 }
 

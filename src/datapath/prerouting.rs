@@ -4,9 +4,9 @@ use super::hook::{Hook, Packet};
 use super::process::{Context, Lookup};
 use super::tracked::Tracked;
 use super::verdict::Way;
-use super::{DropReason, Frame, NextHops, forward};
+use super::{DropReason, Frame, NextHops, expected, forward};
 use crate::conntrack::l4proto::{self, Packet as Whole, Step, Verify, tcp, udp};
-use crate::conntrack::{Direction, EventKind, Found, State, natural_end};
+use crate::conntrack::{Direction, EventKind, Expectation, Found, State, natural_end};
 use crate::packet::{Headers, Payload, fragment};
 use crate::schedule::Request;
 use crate::service::{Backend, Protocol, Service, Snapshot};
@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// What was decided for a new connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Opening<'a> {
     /// What the client connects to.
     pub service: &'a Arc<Service>,
@@ -23,6 +23,19 @@ pub(super) struct Opening<'a> {
     pub backend: &'a Arc<Backend>,
     /// Address and port toward the backend; a service on every port keeps the client's port.
     pub target: SocketAddr,
+    /// A control connection has announced it; then the target is not always the backend.
+    pub expected: Option<Expectation>,
+}
+
+/// Whose packet it is.
+#[derive(Debug)]
+pub(super) enum Whose<'a, F: Tracked> {
+    /// Nobody's (any more).
+    Nobodys,
+    /// That of a connection.
+    Connections(Found<'a, F>),
+    /// That of a connection with a helper.
+    Helpeds(Found<'a, F>),
 }
 
 /// Asks the handlers registered with a priority in `range`.
@@ -48,9 +61,9 @@ pub(super) fn conntrack_in<'a, F: Tracked, const HOOKED: bool>(
     frame: &Frame<'_>,
     headers: &Headers,
     lookup: &Lookup<F>,
-) -> Way<Option<Found<'a, F>>> {
+) -> Way<Whose<'a, F>> {
     let table = F::table(&context.datapath.conntrack);
-    let Some(found) = table.find(lookup.hash, lookup.guess, &lookup.tuple) else { return Ok(None) };
+    let Some(found) = table.find(lookup.hash, lookup.guess, &lookup.tuple) else { return Ok(Whose::Nobodys) };
     let state = found.entry.state();
     // Most packets change nothing that both directions share, and need no look at the state machine.
     let steady = match headers.payload {
@@ -66,14 +79,18 @@ pub(super) fn conntrack_in<'a, F: Tracked, const HOOKED: bool>(
         if HOOKED && context.snapshot.tracking.checksum == Verify::All {
             validate(context, frame, Whole { bytes: frame.bytes(), headers })?;
         }
-        return Ok(Some(found));
+        return Ok(Whose::Connections(found));
     }
     let step = advance(context, frame, headers, &found)?;
     if step != Step::Accept && table.kill(&found) {
         context.tally.ended += 1;
         context.tell(EventKind::Destroy(natural_end(found.entry.state())), &found);
     }
-    Ok((step != Step::Reopen).then_some(found))
+    Ok(match step {
+        Step::Reopen => Whose::Nobodys,
+        _ if state.has(State::HELPER) => Whose::Helpeds(found),
+        _ => Whose::Connections(found),
+    })
 }
 
 /// Moves the state on.
@@ -128,14 +145,27 @@ pub(super) fn dnat<'a, const HOOKED: bool>(
     let (source_port, destination_port) = l4proto::shown(headers.protocol, l4proto::pkt_to_tuple(packet));
     let source = SocketAddr::new(headers.source(bytes), source_port);
     let destination = SocketAddr::new(headers.destination(bytes), destination_port);
+    if !context.datapath.conntrack.expectations().is_empty()
+        && let Some(opening) = expected::find(context, source, destination)
+    {
+        let state = check(context, frame, packet, source.ip())?;
+        let bits = opening.expected.as_ref().map_or(0, expected::status);
+        return Ok((opening, state.with(bits)));
+    }
     let service = snapshot.services.find(destination.ip(), destination.port(), protocol).ok_or(DropReason::NoService)?;
-    let state = l4proto::new(packet, &snapshot.tracking).map_err(DropReason::from)?;
-    validate(context, frame, packet)?;
-    check_source(&context.datapath.next_hops, snapshot, source.ip())?;
+    let state = check(context, frame, packet, source.ip())?;
     let request = Request { client: source.ip(), client_port: source.port() };
     let chosen = service.scheduler.pick(&request, &service.pool.members).ok_or(DropReason::NoBackend)?;
     let opening = opening(service, chosen, destination.port()).ok_or(DropReason::NoBackend)?;
     Ok((opening, state))
+}
+
+/// The state that a first packet begins with, if it may begin anything.
+fn check<const HOOKED: bool>(context: &Context<'_, HOOKED>, frame: &Frame<'_>, packet: Whole<'_>, source: IpAddr) -> Way<State> {
+    let state = l4proto::new(packet, &context.snapshot.tracking).map_err(DropReason::from)?;
+    validate(context, frame, packet)?;
+    check_source(&context.datapath.next_hops, context.snapshot, source)?;
+    Ok(state)
 }
 
 /// A frame from outside with one of our own addresses or of this machine's as its source is forged, or has gone in a circle.
@@ -151,5 +181,5 @@ pub(super) fn opening(service: &Arc<Service>, chosen: usize, port: u16) -> Optio
     if service.port.is_none() && service.protocol.has_ports() {
         target.set_port(port);
     }
-    Some(Opening { service, backend, target })
+    Some(Opening { service, backend, target, expected: None })
 }

@@ -2,7 +2,7 @@
 
 use super::prerouting::{check_source, opening};
 use super::{Datapath, DropReason, NextHop, Unreachable};
-use crate::conntrack::{ConnectionView, Direction};
+use crate::conntrack::{ConnectionView, Direction, Expectation};
 use crate::schedule::Request;
 use crate::service::{Backend, Protocol, Service};
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +24,8 @@ pub enum Preview {
         /// The way there.
         next: Next,
     },
+    /// It would open the connection that was announced, by this way.
+    Expected(Box<Expectation>, Next),
     /// It would be dropped.
     Dropped(DropReason),
 }
@@ -45,6 +47,10 @@ impl Datapath {
         let snapshot = self.snapshot.load();
         if let Some((view, direction)) = self.conntrack.find(protocol.number(), source, destination, &snapshot.timeouts) {
             return Preview::Known(Box::new(view), direction);
+        }
+        if let Some(expectation) = self.conntrack.expects(source.ip(), destination).filter(|_| protocol == Protocol::Tcp) {
+            let next = self.next(expectation.target.ip());
+            return Preview::Expected(Box::new(expectation), next);
         }
         let Some(service) = snapshot.services.find(destination.ip(), destination.port(), protocol) else {
             return Preview::Dropped(DropReason::NoService);

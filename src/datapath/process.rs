@@ -9,12 +9,13 @@
 
 use super::burst::BURST;
 use super::hook::{Hooks, priority};
+use super::prerouting::Whose;
 use super::tally::Tally;
 use super::tracked::Tracked;
 use super::verdict::{Verdict, Way};
 use super::{
-    Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, defrag, forward, local_in, postrouting, prerouting,
-    related,
+    Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, defrag, forward, helped, local_in, postrouting,
+    prerouting, related,
 };
 use crate::conntrack::l4proto::{self, Verify, is_tracked};
 use crate::conntrack::{
@@ -329,8 +330,10 @@ pub(super) fn run_hooks<F: Tracked, const HOOKED: bool>(
     lookup: &Lookup<F>,
 ) -> Way<PortId> {
     prerouting::run_handlers(context, frame, headers, i32::MIN..priority::CONNTRACK, || None)?;
-    let Some(found) = prerouting::conntrack_in(context, frame, headers, lookup)? else {
-        return open(context, visit, frame, headers, lookup);
+    let found = match prerouting::conntrack_in(context, frame, headers, lookup)? {
+        Whose::Connections(found) => found,
+        Whose::Helpeds(found) => return helped::process(context, frame, headers, lookup, &found),
+        Whose::Nobodys => return open(context, visit, frame, headers, lookup),
     };
     let summary = || (found.direction, found.entry.state());
     prerouting::run_handlers(context, frame, headers, priority::CONNTRACK..i32::MAX, || Some(summary()))?;
@@ -354,7 +357,7 @@ fn open<F: Tracked, const HOOKED: bool>(
     prerouting::run_handlers(context, frame, headers, priority::CONNTRACK..priority::NAT_DST, || Some(summary()))?;
     let (opening, state) = prerouting::dnat(context, frame, headers)?;
     prerouting::run_handlers(context, frame, headers, priority::NAT_DST..i32::MAX, || Some(summary()))?;
-    let (id, hop) = forward::route_to_backend(context, opening.backend)?;
+    let (id, hop) = forward::route_opening(context, &opening)?;
     forward::admit(context, frame, headers, hop, summary)?;
     postrouting::run_handlers(context, frame, headers, summary)?;
     let packet = l4proto::Packet { bytes: frame.bytes(), headers };

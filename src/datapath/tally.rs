@@ -12,6 +12,10 @@ pub(super) struct Tally {
     pub early_drops: u64,
     pub answered: u64,
     pub related: u64,
+    /// Made by helpers, opened, and refused.
+    pub expectations: u64,
+    pub expected: u64,
+    pub refused_expectations: u64,
 }
 
 impl Tally {
@@ -21,6 +25,11 @@ impl Tally {
             counters.new_connections.add(self.opened);
             counters.answered.add(self.answered);
             counters.related.add(self.related);
+        }
+        if self.expectations + self.expected + self.refused_expectations > 0 {
+            counters.expectations.add(self.expectations);
+            counters.expected.add(self.expected);
+            counters.refused_expectations.add(self.refused_expectations);
         }
         if self.early_drops > 0 {
             counters.early_drops.add(self.early_drops);

@@ -7,7 +7,9 @@
 use crate::conntrack::l4proto::{self, Wish};
 use crate::conntrack::{Direction, Family, Millis, Reserved, Table, Tuple, Unconfirmed};
 use crate::service::{Backend, SnatPool};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::slice::from_ref;
 
 /// What became of the choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +29,60 @@ const PAUSE: u32 = 20;
 /// Candidates whose index lines are asked for ahead of the first one that is tried.
 const AHEAD: u32 = 2;
 
+/// Source addresses and ports to choose from.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// Toward IPv4 backends.
+    pub v4: &'a [Ipv4Addr],
+    /// Toward IPv6 backends.
+    pub v6: &'a [Ipv6Addr],
+    /// Of each address.
+    pub ports: &'a RangeInclusive<u16>,
+}
+
+impl<'a> From<&'a SnatPool> for Sources<'a> {
+    fn from(pool: &'a SnatPool) -> Self {
+        Self { v4: &pool.v4, v6: &pool.v6, ports: &pool.ports }
+    }
+}
+
+impl<'a> Sources<'a> {
+    /// One address.
+    pub fn only(address: &'a IpAddr, ports: &'a RangeInclusive<u16>) -> Self {
+        match address {
+            IpAddr::V4(address) => Self { v4: from_ref(address), v6: &[], ports },
+            IpAddr::V6(address) => Self { v4: &[], v6: from_ref(address), ports },
+        }
+    }
+}
+
+/// Gives `connection` the reply tuple of packets from `target` to `address` at the first of `ports` that is free.
+pub fn first_free_tuple<F: Family>(
+    table: &Table<F>,
+    connection: &Unconfirmed<'_, F>,
+    target: SocketAddr,
+    address: IpAddr,
+    mut ports: impl Iterator<Item = u16>,
+) -> Allocation {
+    let protocol = connection.entry.state().protocol();
+    let tried = ports.find_map(|port| {
+        let reply = Tuple::new(protocol, target, SocketAddr::new(address, port))?;
+        match table.reserve(connection, &reply) {
+            Reserved::Taken => Some(Allocation::Taken),
+            Reserved::InUse => None,
+            Reserved::Full => Some(Allocation::TableFull),
+        }
+    });
+    tried.unwrap_or(Allocation::Exhausted)
+}
+
 /// Gives `connection` a reply tuple: packets from `target` (the backend) to a SNAT address and port that are free.
 pub fn unique_tuple<F: Family>(
     table: &Table<F>,
     connection: &Unconfirmed<'_, F>,
     backend: &Backend,
     target: SocketAddr,
-    snat: &SnatPool,
+    snat: Sources<'_>,
     now: Millis,
 ) -> Allocation {
     let protocol = connection.entry.state().protocol();
@@ -79,7 +128,7 @@ fn around(number: u32, further: u32, count: u32) -> u32 {
 struct Candidates<'a> {
     backend: SocketAddr,
     protocol: u8,
-    snat: &'a SnatPool,
+    snat: Sources<'a>,
     choices: u32,
     wish: Wish,
 }

@@ -8,4 +8,4 @@ mod vip;
 pub use backend::{Backend, BackendId};
 pub use pool::Pool;
 pub use snapshot::{Snapshot, SnatPool};
-pub use vip::{Protocol, Service, ServiceId, Services};
+pub use vip::{Helper, Protocol, Service, ServiceId, Services, data_port};

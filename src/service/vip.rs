@@ -66,6 +66,30 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// Who reads along in a service's connections, to know which other connections belong to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Helper {
+    /// FTP: control connections announce data connections.
+    Ftp,
+}
+
+impl Helper {
+    /// The names in the config.
+    pub const NAMES: &'static [(&'static str, Helper)] = &[("ftp", Helper::Ftp)];
+
+    /// The name in the config.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ftp => "ftp",
+        }
+    }
+}
+
+/// The port that FTP servers with control connections on `port` open data connections from (RFC 959, section 3.2).
+pub fn data_port(port: u16) -> Option<u16> {
+    port.checked_sub(1).filter(|port| *port > 0)
+}
+
 /// Index of a service; the control thread gives it out and keeps it over reloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceId(pub u16);
@@ -83,6 +107,8 @@ pub struct Service {
     pub port: Option<u16>,
     /// What it speaks.
     pub protocol: Protocol,
+    /// `None`: nobody reads along.
+    pub helper: Option<Helper>,
     /// Who chooses the backend.
     pub scheduler: Arc<dyn Scheduler>,
     /// Who is chosen from.
@@ -95,6 +121,7 @@ pub struct Services {
     list: Vec<Arc<Service>>,
     by_port: HashMap<(IpAddr, u16, Protocol), usize>,
     any_port: HashMap<(IpAddr, Protocol), usize>,
+    with_helper: HashMap<ServiceId, usize>,
 }
 
 impl Services {
@@ -106,6 +133,9 @@ impl Services {
                 Some(port) => services.by_port.insert((service.vip, port, service.protocol), index),
                 None => services.any_port.insert((service.vip, service.protocol), index),
             };
+            if service.helper.is_some() {
+                services.with_helper.insert(service.id, index);
+            }
         }
         services.list = list;
         services
@@ -115,6 +145,16 @@ impl Services {
     pub fn find(&self, vip: IpAddr, port: u16, protocol: Protocol) -> Option<&Arc<Service>> {
         let index = self.by_port.get(&(vip, port, protocol)).or_else(|| self.any_port.get(&(vip, protocol)))?;
         self.list.get(*index)
+    }
+
+    /// Whether a service has this port to itself.
+    pub fn has_port(&self, vip: IpAddr, port: u16, protocol: Protocol) -> bool {
+        self.by_port.contains_key(&(vip, port, protocol))
+    }
+
+    /// The service with this id, if it has a helper.
+    pub fn with_helper(&self, id: ServiceId) -> Option<&Arc<Service>> {
+        self.list.get(*self.with_helper.get(&id)?)
     }
 
     /// All of them, in the order of the config.

@@ -13,7 +13,7 @@ mod tests;
 
 pub use error::XdpError;
 pub use steering::{AttachMode, SteerCounters, Steering};
-pub use targets::Targets;
+pub use targets::{FIRST_DATA_PORT, Targets};
 
 /// Queues of one interface that sockets can be set for, from 0: the size of the XSKMAP.
 pub const MAX_QUEUES: u32 = 256;

@@ -2,6 +2,7 @@
 //
 // Ours, over IPv4 and IPv6, untagged or with one 802.1Q tag:
 //   - TCP, UDP, SCTP and DCCP to a service (VIP, port, protocol), or to any port of a VIP that serves them all;
+//   - TCP to the ports from 1024 on of a VIP of a service with a helper: its data connections;
 //   - GRE and echo requests to a VIP that serves them;
 //   - the replies of backends to a SNAT address: all of TCP and UDP, and the other protocols as long as there is a service of them;
 //   - fragments of a protocol to a VIP that serves it, or to a SNAT address. Only the first fragment knows its ports, so all of them go
@@ -48,6 +49,7 @@ enum claim {
 	GRE_ALL = 1 << 8,
 	ECHO_REQUESTS = 1 << 9, // a VIP that serves echoes
 	ECHO_REPLIES = 1 << 10, // a SNAT address while there is such a VIP
+	TCP_UPPER = 1 << 11, // TCP ports from 1024 on: a VIP to which data connections of a helper come
 };
 
 // Ports are in network byte order, the padding is 0: these are map keys.
@@ -171,6 +173,13 @@ INLINE int claims_all(__u16 claims, __u8 protocol)
 	}
 }
 
+// Whether a port belongs to those that data connections come to.
+INLINE int claims_upper(__u16 claims, __u8 protocol, __be16 port)
+{
+	// In network byte order the first byte is the upper one.
+	return claims & TCP_UPPER && protocol == IPPROTO_TCP && *(__u8 *)&port >= 1024 / 256;
+}
+
 // Whether some of them are, those to certain ports or of certain types.
 INLINE int claims_some(__u16 claims, __u8 protocol)
 {
@@ -201,7 +210,7 @@ INLINE int claims_port4(__u16 claims, __be32 address, __be16 port, __u8 protocol
 {
 	struct service4 key = { .address = address, .port = port, .protocol = protocol };
 
-	if (claims_all(claims, protocol))
+	if (claims_all(claims, protocol) || claims_upper(claims, protocol, port))
 		return 1;
 	return claims_some(claims, protocol) && bpf_map_lookup_elem(&SERVICES4, &key);
 }
@@ -210,7 +219,7 @@ INLINE int claims_port6(__u16 claims, const struct in6_addr *address, __be16 por
 {
 	struct service6 key = { .address = *address, .port = port, .protocol = protocol };
 
-	if (claims_all(claims, protocol))
+	if (claims_all(claims, protocol) || claims_upper(claims, protocol, port))
 		return 1;
 	return claims_some(claims, protocol) && bpf_map_lookup_elem(&SERVICES6, &key);
 }

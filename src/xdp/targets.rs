@@ -5,11 +5,16 @@ use crate::service::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+/// Data connections come to a VIP's TCP ports from here on; `claims_upper` of `steer.bpf.c` has the same number.
+pub const FIRST_DATA_PORT: u16 = 1024;
+
 /// What shall be steered to weir.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Targets {
     /// VIP, port (`None`: every port) and protocol.
     pub services: BTreeSet<(IpAddr, Option<u16>, Protocol)>,
+    /// VIPs to whose TCP ports from [`FIRST_DATA_PORT`] on data connections of a helper come.
+    pub data: BTreeSet<IpAddr>,
     /// What comes to these addresses is replies of backends: all TCP and UDP, and what else there is a service of.
     pub snat: BTreeSet<IpAddr>,
 }
@@ -26,6 +31,7 @@ const DCCP_ALL: u16 = 1 << 7;
 const GRE_ALL: u16 = 1 << 8;
 const ECHO_REQUESTS: u16 = 1 << 9;
 const ECHO_REPLIES: u16 = 1 << 10;
+const TCP_UPPER: u16 = 1 << 11;
 
 /// What a VIP claims for a service.
 fn claim(protocol: Protocol, port: Option<u16>) -> u16 {
@@ -68,6 +74,9 @@ impl Entries {
                 entries.services.insert((vip, port, protocol));
             }
             *entries.claims.entry(vip).or_default() |= claim(protocol, port);
+        }
+        for &vip in &targets.data {
+            *entries.claims.entry(vip).or_default() |= TCP_UPPER;
         }
         for &address in &targets.snat {
             let of_family = targets.services.iter().filter(|(vip, ..)| vip.is_ipv4() == address.is_ipv4());

@@ -15,6 +15,7 @@ mod control;
 mod datagrams;
 mod end;
 mod fragments;
+mod ftp;
 mod full_table;
 mod laboratory;
 mod next_hops;

@@ -17,6 +17,7 @@ mod checksums;
 mod expiry;
 mod forward;
 mod fragments;
+mod ftp;
 mod full_table;
 mod hooks;
 mod limits;

@@ -12,7 +12,7 @@ use weir::datapath::{Counters, Datapath, DropReason, Fate, Hooks, Lane, NextHop,
 use weir::io::Ports;
 use weir::io::memory::{MemoryPorts, MemorySizes};
 use weir::schedule::{Kind, Member, Settings, build};
-use weir::service::{Backend, BackendId, Pool, Protocol, Service, ServiceId, Services, Snapshot, SnatPool};
+use weir::service::{Backend, BackendId, Helper, Pool, Protocol, Service, ServiceId, Services, Snapshot, SnatPool};
 
 /// Where clients are.
 pub(crate) const FRONT: PortId = PortId(0);
@@ -99,6 +99,8 @@ pub(crate) struct Setup {
     pub(crate) spared: Spared,
     /// The VIPs serve all protocols, not only TCP and UDP.
     pub(crate) all_protocols: bool,
+    /// There is a service on port 21, perhaps with a helper.
+    pub(crate) ftp: Option<Option<Helper>>,
     /// How long connections may be silent.
     pub(crate) policy: TimeoutPolicy,
 }
@@ -116,6 +118,7 @@ impl Default for Setup {
             room: 2048,
             spared: Spared::Established,
             all_protocols: false,
+            ftp: None,
             policy: TimeoutPolicy::default(),
         }
     }
@@ -237,6 +240,9 @@ impl World {
             ("new_connections", &counters.new_connections),
             ("established", &counters.established),
             ("early_drops", &counters.early_drops),
+            ("expectations", &counters.expectations),
+            ("expected", &counters.expected),
+            ("refused_expectations", &counters.refused_expectations),
             ("bursts", &counters.bursts),
         ]
         .map(|(name, counter)| (name.to_owned(), counter.get()))
@@ -411,7 +417,9 @@ fn snapshot(setup: &Setup, backends: &[Arc<Backend>]) -> Snapshot {
     let (v4, v6): (Vec<_>, Vec<_>) = backends.iter().cloned().partition(|backend| backend.address().is_ipv4());
     let mut services = Vec::new();
     for (family, backends) in [(Family::V4, v4), (Family::V6, v6)] {
-        for (vip, port) in [(family.vip(), Some(80)), (family.any_port_vip(0), None)] {
+        let mut destinations = vec![(family.vip(), Some(80)), (family.any_port_vip(0), None)];
+        destinations.extend(setup.ftp.map(|_| (family.vip(), Some(21))));
+        for (vip, port) in destinations {
             for protocol in protocols(setup, family, port) {
                 let pool = Arc::new(Pool::new("pool", backends.clone()));
                 services.push(Arc::new(Service {
@@ -420,6 +428,7 @@ fn snapshot(setup: &Setup, backends: &[Arc<Backend>]) -> Snapshot {
                     vip: vip.ip(),
                     port,
                     protocol,
+                    helper: setup.ftp.flatten().filter(|_| port == Some(21) && protocol == Protocol::Tcp),
                     scheduler: build(Kind::RoundRobin, Settings::default(), &pool.members),
                     pool,
                 }));

@@ -75,6 +75,7 @@ struct Service {
     vip: SocketAddr,
     protocol: &'static str,
     scheduler: &'static str,
+    helper: Option<&'static str>,
     pool: String,
 }
 
@@ -120,8 +121,15 @@ impl Config {
     /// A service and a pool of the same name, balanced in turn by weight.
     pub fn add(&mut self, name: &str, vip: SocketAddr, protocol: &'static str, backends: Vec<(SocketAddr, u32)>) {
         let pool = name.to_owned();
-        self.services.push(Service { name: pool.clone(), vip, protocol, scheduler: "weighted_round_robin", pool: pool.clone() });
+        let scheduler = "weighted_round_robin";
+        self.services.push(Service { name: pool.clone(), vip, protocol, scheduler, helper: None, pool: pool.clone() });
         self.pools.push(Pool { name: pool, health: None, backends });
+    }
+
+    /// The helper of a service.
+    pub fn set_helper(&mut self, service: &str, helper: Option<&'static str>) {
+        let found = self.services.iter_mut().find(|known| known.name == service);
+        found.unwrap_or_else(|| panic!("no service {service} in the test's config")).helper = helper;
     }
 
     /// The backends of a pool, to add to or take from.
@@ -146,9 +154,12 @@ impl Config {
         }
         let addresses: Vec<String> = self.snat.iter().map(|address| format!("\"{address}\"")).collect();
         let _ = writeln!(text, "[snat]\naddresses = [{}]\n\n{}", addresses.join(", "), self.more);
-        for Service { name, vip, protocol, scheduler, pool } in &self.services {
+        for Service { name, vip, protocol, scheduler, helper, pool } in &self.services {
             let vip = endpoint(*vip);
             let _ = writeln!(text, "[[service]]\nname = \"{name}\"\nvip = \"{vip}\"\nprotocol = \"{protocol}\"");
+            if let Some(helper) = helper {
+                let _ = writeln!(text, "helper = \"{helper}\"");
+            }
             let _ = writeln!(text, "scheduler = \"{scheduler}\"\npool = \"{pool}\"\n");
         }
         for Pool { name, health, backends } in &self.pools {

@@ -9,6 +9,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("tc", "iproute2"),
     ("ethtool", "ethtool"),
     ("nginx", "nginx-light"),
+    ("vsftpd", "vsftpd"),
     ("curl", "curl"),
     ("iperf3", "iperf3"),
     ("ping", "iputils-ping"),

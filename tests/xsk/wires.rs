@@ -184,7 +184,7 @@ impl Forwarder {
         let sockets = ports.sockets().expect("sockets");
         for (steering, port) in steering.iter_mut().zip([CLIENT_SIDE, SERVER_SIDE]) {
             let services = [("10.9.9.9".parse().expect("an address"), Some(ECHO), Protocol::Udp)].into();
-            let targets = Targets { services, snat: ["10.1.0.1".parse().expect("an address")].into() };
+            let targets = Targets { services, snat: ["10.1.0.1".parse().expect("an address")].into(), ..Targets::default() };
             for socket in sockets.iter().filter(|socket| socket.port == port) {
                 steering.set_socket(socket.queue, socket.fd.as_fd()).expect("the socket in the map");
             }

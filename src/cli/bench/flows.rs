@@ -46,6 +46,7 @@ pub(super) fn snapshot(flows: usize) -> Snapshot {
         vip: Ipv4Addr::from_bits(VIP).into(),
         port: Some(PORT),
         protocol: Protocol::Tcp,
+        helper: None,
         scheduler: build(Kind::Maglev, Settings::default(), &pool.members),
         pool,
     };

@@ -7,7 +7,7 @@ use crate::config::value::{self, Endpoint, endpoint, one_of, quoted, refuse, who
 use crate::config::{Place, Problem, Service};
 use crate::conntrack::Timeouts;
 use crate::schedule::{BoundedHash, Kind, Maglev, Settings};
-use crate::service::Protocol;
+use crate::service::{Helper, Protocol};
 use serde_spanned::Spanned;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
@@ -59,6 +59,8 @@ fn check_service(raw: &Spanned<raw::Service>, common: Timeouts, problems: &mut P
     let protocol = problems.value("service.protocol", protocol, |text| one_of("protocol", text, PROTOCOLS));
     let protocol = protocol.map(|protocol| Located { value: of_family(protocol.value, vip.as_ref()), span: protocol.span });
     check_port(vip.as_ref(), protocol.as_ref(), problems);
+    let helper = problems.value("service.helper", service.helper.as_ref(), |text| one_of("helper", text, Helper::NAMES));
+    check_helper(helper.as_ref(), vip.as_ref(), protocol.as_ref(), problems);
     let timeouts = check_timeouts_of_service(service, common, protocol.as_ref().map(|protocol| protocol.value), problems);
     let pool = problems.required("service.pool", &service.pool, raw.span(), "the name of a [[pool]]");
     let pool = pool.map(|pool| Located { value: pool.get_ref().clone(), span: pool.span() });
@@ -76,6 +78,7 @@ fn check_service(raw: &Spanned<raw::Service>, common: Timeouts, problems: &mut P
             vip: vip.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |vip| vip.value.address),
             port: vip.as_ref().and_then(|vip| vip.value.port),
             protocol: protocol.as_ref().map_or(Protocol::Tcp, |protocol| protocol.value),
+            helper: helper.map(|helper| helper.value),
             scheduler: scheduler.as_ref().map(|scheduler| scheduler.value).unwrap_or_default(),
             scheduler_settings: Settings {
                 maglev_table_size: table_size.as_ref().map_or(defaults.maglev_table_size, |size| size.value),
@@ -109,6 +112,36 @@ fn check_port(vip: Option<&Located<Endpoint>>, protocol: Option<&Located<Protoco
             Problem::new("service.vip", found, "an address without a port")
                 .at(Place::new(vip.span.clone(), "with a port"))
                 .at(Place::new(protocol.span.clone(), "the protocol")),
+        );
+    }
+}
+
+/// A helper reads a byte stream, and must know which connections are its own.
+fn check_helper(
+    helper: Option<&Located<Helper>>,
+    vip: Option<&Located<Endpoint>>,
+    protocol: Option<&Located<Protocol>>,
+    problems: &mut Problems,
+) {
+    let Some(helper) = helper else { return };
+    let name = helper.value.name();
+    if let Some(protocol) = protocol.filter(|protocol| protocol.value != Protocol::Tcp) {
+        let found = format!("the helper {name:?} reads TCP, and this service is on {}", protocol.value);
+        problems.add(
+            Problem::new("service.helper", found, "only with protocol = \"tcp\"")
+                .at(Place::new(helper.span.clone(), "the helper"))
+                .at(Place::new(protocol.span.clone(), "the protocol")),
+        );
+    } else if let Some(vip) = vip.filter(|vip| vip.value.port.is_none()) {
+        let found = format!("the helper {name:?} reads control connections, and this service is on every port");
+        problems.add(
+            Problem::new(
+                "service.helper",
+                found,
+                "only with the port of control connections in `vip`, such as \"10.0.0.100:21\"",
+            )
+            .at(Place::new(helper.span.clone(), "the helper"))
+            .at(Place::new(vip.span.clone(), "every port")),
         );
     }
 }

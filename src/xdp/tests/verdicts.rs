@@ -326,6 +326,24 @@ fn more_protocols(f: &Family) -> Vec<Case> {
     ]
 }
 
+/// A VIP to which data connections of a helper come.
+fn data_connections(f: &Family) -> Vec<Case> {
+    let ports = Some(f.header + 4);
+    let to = |destination, protocol, segment: &[u8]| ip(f.client, destination, protocol, segment);
+    let error = |quote: &[u8]| ip(f.client, f.vip, f.icmp, &icmp(f.errors[0], quote));
+    vec![
+        ("TCP to the service", to(f.vip, TCP, &tcp(50000, 443)), ports),
+        ("TCP to the first data port", to(f.vip, TCP, &tcp(50000, 1024)), ports),
+        ("TCP to the last data port", to(f.vip, TCP, &tcp(50000, 65535)), ports),
+        ("TCP to the port below", to(f.vip, TCP, &tcp(50000, 1023)), None),
+        ("ssh to the VIP", to(f.vip, TCP, &tcp(50000, 22)), None),
+        ("UDP to a data port", to(f.vip, UDP, &udp(50000, 1024)), None),
+        ("TCP to a data port of another VIP", to(f.all_ports_vip, TCP, &tcp(50000, 1024)), None),
+        ("error about a data connection", error(&ip(f.vip, f.client, TCP, &tcp(1024, 50000))), Some(2 * f.header + 8 + 4)),
+        ("error about ssh", error(&ip(f.vip, f.client, TCP, &tcp(22, 50000))), None),
+    ]
+}
+
 #[test]
 fn each_packet_goes_where_it_belongs_also_when_cut_off() {
     let Some(mut loaded) = Loaded::with(&targets()) else { return };
@@ -338,6 +356,10 @@ fn each_packet_goes_where_it_belongs_also_when_cut_off() {
     let Some(mut loaded) = Loaded::with(&more_targets()) else { return };
     for (family, ether_type) in [(v4(), EtherType::IPV4), (v6(), EtherType::IPV6)] {
         decide_all(&mut loaded, &family, ether_type, more_protocols(&family).into_iter());
+    }
+    let Some(mut loaded) = Loaded::with(&Targets { data: [v4().vip, v6().vip].into(), ..targets() }) else { return };
+    for (family, ether_type) in [(v4(), EtherType::IPV4), (v6(), EtherType::IPV6)] {
+        decide_all(&mut loaded, &family, ether_type, data_connections(&family).into_iter());
     }
 }
 
@@ -428,7 +450,7 @@ fn new_targets_replace_the_old_ones() {
 
     assert_eq!(decide(&targets(), &frames), [Ours, Kernels, Ours, Ours, Ours]);
     let all_ports = [service("10.0.0.100", None, Protocol::Tcp), service("2001:db8::100", 22, Protocol::Tcp)];
-    let second = Targets { services: all_ports.into(), snat: [address("2001:db8::200")].into() };
+    let second = Targets { services: all_ports.into(), snat: [address("2001:db8::200")].into(), ..Targets::default() };
     assert_eq!(decide(&second, &frames), [Ours, Ours, Kernels, Kernels, Ours]);
     assert_eq!(decide(&Targets::default(), &frames), [Kernels; 5]);
     assert_eq!(decide(&targets(), &frames), [Ours, Kernels, Ours, Ours, Ours]);

@@ -27,9 +27,11 @@ pub use window::note_end;
 pub(in crate::conntrack) use judge::IgnoredSyn;
 
 use super::{Connection, Invalid, L4Proto, Packet, Settings, Step, Wish, put16};
+use crate::conntrack::seqadj::sack_adjust;
 use crate::conntrack::{Direction, Entry, Family, Found, Now, State, Table, Timeouts};
 use crate::packet::tcp::{ACKNOWLEDGMENT, CHECKSUM, DATA_OFFSET, HEADER, SEQUENCE, Segment, WINDOW, flag};
 use crate::packet::{Ip, be16, be32, checksum};
+use arrayvec::ArrayVec;
 use judge::{Known, Verdict, judge};
 use states::Kind;
 use std::sync::atomic::Ordering::Relaxed;
@@ -55,8 +57,10 @@ const RESETTING: u32 = 1 << 31;
 const OF_SIDES: u32 = WINDOW_SCALE[0] | WINDOW_SCALE[1] | SACK_PERM[0] | SACK_PERM[1] | MAXACK_SET[0] | MAXACK_SET[1];
 
 /// Bits of the state word in which a connection that data flows in differs from all others, and what they are.
-const STEADY: (u32, u32) =
-    (State::PROTOCOL_STATE | State::ASSURED | IGNORED | RESETTING, (TcpState::Established as u32) << 8 | State::ASSURED);
+const STEADY: (u32, u32) = (
+    State::PROTOCOL_STATE | State::ASSURED | State::HELPER | IGNORED | RESETTING,
+    (TcpState::Established as u32) << 8 | State::ASSURED,
+);
 
 /// The protocol.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +90,11 @@ impl L4Proto for Tcp {
     }
 
     fn packet<F: Family>(connection: &Connection<'_, F>, packet: Packet<'_>) -> Result<Step, Invalid> {
-        track(connection, &Segment::read(packet.transport()))
+        let segment = Segment::read(packet.transport());
+        if connection.found.entry.state().has(State::HELPER) {
+            return track_adjusted(connection, &segment);
+        }
+        track(connection, &segment)
     }
 
     #[inline(always)]
@@ -155,6 +163,18 @@ pub fn advance_steady<F: Family>(
 /// Whether a segment with these flags begins a new connection over the tuple of `found`.
 pub fn reopens<F: Family>(found: &Found<'_, F>, flags: u8) -> bool {
     states::cell(found.direction, Kind::of(flags), found.entry.state().tcp()) == states::Cell::Reopen
+}
+
+/// A segment of a connection in which a helper replaces text: what it acknowledges are numbers that the other side never used.
+#[inline(never)]
+fn track_adjusted<F: Family>(connection: &Connection<'_, F>, segment: &Segment<'_>) -> Result<Step, Invalid> {
+    let Connection { found, table, .. } = *connection;
+    let Some(record) = table.extension(found) else { return track(connection, segment) };
+    let edits = &record.stream(found.direction.turned()).edits;
+    // At most 40 bytes (RFC 9293, section 3.1).
+    let mut options: ArrayVec<u8, 40> = segment.options.iter().copied().take(40).collect();
+    sack_adjust(&mut options, |edge| edits.back(edge));
+    track(connection, &Segment { acknowledgment: edits.back(segment.acknowledgment), options: &options, ..*segment })
 }
 
 /// A segment of a known connection, whatever it is.
