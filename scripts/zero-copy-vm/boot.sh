@@ -2,8 +2,8 @@
 # where end 01 is weir's.
 # shellcheck shell=bash
 
-# Seconds that a guest may take. One that hangs is killed.
-LIMIT=${LIMIT:-600}
+# Seconds that a guest may take, far more than it needs on a busy machine. One that hangs is killed.
+LIMIT=${LIMIT:-1200}
 
 # hub PAIR : two ends of a wire inside QEMU.
 hub() { echo "-netdev hubport,id=wire$1.1,hubid=$1 -netdev hubport,id=wire$1.2,hubid=$1"; }

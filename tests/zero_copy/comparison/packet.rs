@@ -112,7 +112,8 @@ impl Packet {
         let mut headers = match (self.from.ip(), self.to.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let mut header = Ipv4Header::new(0, self.ttl, protocol, from.octets(), to.octets()).expect("a packet that fits");
-                header.identification = 0x1234;
+                // Another one in every situation: none is a copy of the one before.
+                header.identification = self.from.port();
                 header.dont_fragment = self.dont_fragment;
                 IpHeaders::Ipv4(header, Ipv4Extensions::default())
             }
