@@ -282,7 +282,7 @@ mod tests {
         let first = records.attach(7).unwrap();
         first.set_expecting(Expecting { from_backend: true, port: 20 });
         first.stream(Direction::Reply).note_sent(1000, true);
-        first.stream(Direction::Reply).edits.push(1000, 5, 1, (1, 1)).unwrap();
+        first.stream(Direction::Reply).edits.push((1000, 5), 1, (1, 1), 0).unwrap();
         let id = records.find(7).unwrap().id();
         records.release(7);
         assert!(records.find(7).is_none());

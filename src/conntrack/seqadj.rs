@@ -98,15 +98,16 @@ impl Edits {
     }
 
     /// Remembers a replacement behind all others, in place of the oldest. One thread at a time. `None`: it is not behind them, or the stream
-    /// has been shifted too far.
-    pub fn push(&self, sequence: u32, length: u8, growth: i8, (form, port): (u8, u16)) -> Option<Edit> {
+    /// has been shifted too far, or the receiver has not acknowledged the oldest: what it will say is at most `acknowledged` yet.
+    pub fn push(&self, (sequence, length): (u32, u8), growth: i8, (form, port): (u8, u16), acknowledged: u32) -> Option<Edit> {
         let edits = self.all();
         let offset = edits.last().map_or(0, |edit| edit.offset) + i32::from(growth);
         if offset.abs() > MOST || edits.last().is_some_and(|last| is_behind(last.end(), sequence)) {
             return None;
         }
         let free = self.0.iter().find(|words| load(words).is_none());
-        let oldest = edits.first().and_then(|oldest| self.0.iter().find(|words| load(words) == Some(*oldest)));
+        let oldest = edits.first().filter(|oldest| !is_behind(oldest.end(), acknowledged));
+        let oldest = oldest.and_then(|oldest| self.0.iter().find(|words| load(words) == Some(*oldest)));
         let edit = Edit { sequence, length, growth, offset, form, port };
         store(free.or(oldest)?, &edit);
         Some(edit)

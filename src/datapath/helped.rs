@@ -11,6 +11,7 @@ use super::tracked::Tracked;
 use super::verdict::Way;
 use super::{DropReason, Frame, PortId, forward, postrouting, prerouting};
 use crate::conntrack::ftp::{self, Endpoint, Form, Line};
+use crate::conntrack::l4proto::tcp::highest_ack;
 use crate::conntrack::seqadj::{Edit, REMEMBERED};
 use crate::conntrack::{Direction, Extension, Found};
 use crate::nat::{self, mangle_tcp, seq_adjust};
@@ -163,7 +164,9 @@ fn announce<F: Tracked, const HOOKED: bool>(
         let text = nat::ftp::write(endpoint.form, named_address(found, endpoint.form), port)?;
         let growth = i8::try_from(text.len().cast_signed() - endpoint.length.cast_signed()).ok()?;
         let length = u8::try_from(endpoint.length).ok()?;
-        record.stream(found.direction).edits.push(seen.number(endpoint.at), length, growth, (endpoint.form as u8, port))
+        let acknowledged = highest_ack(found.entry, found.direction.turned());
+        let place = (seen.number(endpoint.at), length);
+        record.stream(found.direction).edits.push(place, growth, (endpoint.form as u8, port), acknowledged)
     });
     match made.flatten() {
         Some(edit) => {

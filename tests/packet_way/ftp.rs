@@ -8,26 +8,26 @@ use weir::datapath::{DropReason, Fate, PortId};
 use weir::service::{Helper, Protocol};
 
 /// A control connection, and how far each side has sent and seen the other one's stream.
-struct Session {
+pub(super) struct Session {
     world: World,
     client: SocketAddr,
     vip: SocketAddr,
     backend: SocketAddr,
-    snat: SocketAddr,
+    pub(super) snat: SocketAddr,
     /// Bytes that client and backend have sent, and bytes that were received of them.
-    sent: [u32; 2],
-    heard: [u32; 2],
+    pub(super) sent: [u32; 2],
+    pub(super) heard: [u32; 2],
 }
 
-const CLIENT: usize = 0;
-const BACKEND: usize = 1;
+pub(super) const CLIENT: usize = 0;
+pub(super) const BACKEND: usize = 1;
 
 fn ftp() -> Setup {
     Setup { ftp: Some(Some(Helper::Ftp)), ..Setup::default() }
 }
 
 impl Session {
-    fn new(family: Family) -> Self {
+    pub(super) fn new(family: Family) -> Self {
         Self::of(World::new(ftp()), family, family.client())
     }
 
@@ -42,7 +42,7 @@ impl Session {
     }
 
     /// What `who` sends next, as it comes in.
-    fn segment(&self, who: usize, flags: u8, text: &str) -> Packet {
+    pub(super) fn segment(&self, who: usize, flags: u8, text: &str) -> Packet {
         let (from, to) = if who == CLIENT { (self.client, self.vip) } else { (self.backend, self.snat) };
         let mut packet = tcp(from, to, flags).carrying(text.as_bytes());
         number(&mut packet, self.sent[who], self.heard[1 - who]);
@@ -61,7 +61,7 @@ impl Session {
         (port, packet.carrying(text.as_bytes()))
     }
 
-    fn send(&mut self, who: usize, packet: &Packet) -> Outcome {
+    pub(super) fn send(&mut self, who: usize, packet: &Packet) -> Outcome {
         let port = if who == CLIENT { FRONT } else { BACK };
         let frame = self.world.arriving(port, packet).frame();
         self.world.send(port, &frame)
@@ -132,7 +132,7 @@ impl Session {
         SocketAddr::new(self.vip.ip(), port)
     }
 
-    fn at_client(&self, port: u16) -> SocketAddr {
+    pub(super) fn at_client(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.client.ip(), port)
     }
 
@@ -153,7 +153,7 @@ fn commas(address: SocketAddr) -> String {
     format!("{},{},{}", address.ip().to_string().replace('.', ","), port >> 8, port & 0xff)
 }
 
-fn bars(address: SocketAddr) -> String {
+pub(super) fn bars(address: SocketAddr) -> String {
     format!("|{}|{}|{}|", if address.is_ipv4() { 1 } else { 2 }, address.ip(), address.port())
 }
 
@@ -161,11 +161,11 @@ fn reply_227(address: SocketAddr) -> String {
     format!("227 Entering Passive Mode ({}).\r\n", commas(address))
 }
 
-fn reply_229(port: u16) -> String {
+pub(super) fn reply_229(port: u16) -> String {
     format!("229 Entering Extended Passive Mode (|||{port}|)\r\n")
 }
 
-fn in_place(address: SocketAddr, port: u16) -> SocketAddr {
+pub(super) fn in_place(address: SocketAddr, port: u16) -> SocketAddr {
     SocketAddr::new(address.ip(), port)
 }
 

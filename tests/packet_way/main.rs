@@ -18,6 +18,7 @@ mod expiry;
 mod forward;
 mod fragments;
 mod ftp;
+mod ftp_stream;
 mod full_table;
 mod hooks;
 mod limits;

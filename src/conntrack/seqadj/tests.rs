@@ -8,7 +8,7 @@ fn stream(first: u32, pieces: &[(u8, u8, i8)]) -> (Edits, u32) {
     let (edits, mut at) = (Edits::default(), first);
     for (number, (before, length, growth)) in pieces.iter().enumerate() {
         at = at.wrapping_add(u32::from(*before));
-        edits.push(at, *length, *growth, (1, number as u16)).unwrap();
+        edits.push((at, *length), *growth, (1, number as u16), at).unwrap();
         at = at.wrapping_add(u32::from(*length));
     }
     (edits, at)
@@ -62,9 +62,16 @@ fn a_segment_has_all_of_a_replaced_text_or_nothing() {
 fn a_replacement_stands_behind_all_others() {
     let (edits, end) = stream(0, &[(10, 5, 1), (10, 5, 1)]);
     for sequence in [0, 10, 15, 25, end - 1] {
-        assert_eq!(edits.push(sequence, 1, 1, (1, 1)), None, "{sequence}");
+        assert_eq!(edits.push((sequence, 1), 1, (1, 1), end), None, "{sequence}");
     }
-    assert!(edits.push(end, 1, 1, (1, 1)).is_some());
+    assert!(edits.push((end, 1), 1, (1, 1), end).is_some());
+}
+
+#[test]
+fn what_is_not_acknowledged_is_not_forgotten() {
+    let (edits, end) = stream(0, &[(10, 5, 1); REMEMBERED]);
+    assert_eq!(edits.push((end, 5), 1, (1, 1), 14), None, "the first one ends with 15");
+    assert!(edits.push((end, 5), 1, (1, 1), 15).is_some());
 }
 
 #[test]
@@ -73,10 +80,10 @@ fn a_stream_is_not_shifted_without_end() {
     let mut at = 0u32;
     let pushed = (0..).take_while(|_| {
         at += 200;
-        edits.push(at, 100, 100, (1, 1)).is_some()
+        edits.push((at, 100), 100, (1, 1), at).is_some()
     });
     assert_eq!(pushed.count(), MOST as usize / 100);
-    assert!(edits.push(at, 100, -100, (1, 1)).is_some());
+    assert!(edits.push((at, 100), -100, (1, 1), at).is_some());
 }
 
 #[test]

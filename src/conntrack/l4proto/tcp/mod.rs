@@ -22,7 +22,7 @@ mod states;
 mod window;
 
 pub use state::TcpState;
-pub use window::note_end;
+pub use window::{highest_ack, note_end};
 
 pub(in crate::conntrack) use judge::IgnoredSyn;
 

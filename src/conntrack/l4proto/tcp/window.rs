@@ -64,6 +64,11 @@ pub fn note_end<F: Family>(entry: &Entry<F>, direction: Direction, end: u32) {
     }
 }
 
+/// The highest number that the sender of this direction has acknowledged; only once it has sent an ACK.
+pub fn highest_ack<F: Family>(entry: &Entry<F>, direction: Direction) -> u32 {
+    entry.side(direction).words[1].load(Relaxed)
+}
+
 /// Both sides, the original direction's sender first.
 pub(super) type Sides = [Seen; 2];
 
