@@ -50,7 +50,7 @@ fn is_read(read: &[u8], lines: &[(String, Vec<String>)]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn each_side_reads_one_stream(v6: bool, steps in steps()) {
