@@ -5,7 +5,8 @@
 //! the ports that were noted, finds its connection by them, and gets new addresses. One that comes before the first waits for it.
 
 use super::hook::priority;
-use super::process::{Context, Lookup, run_hooks, tuple};
+use super::passage::run_hooks;
+use super::process::{Context, Lookup, tuple};
 use super::tracked::Tracked;
 use super::verdict::{Verdict, Way};
 use super::{DropReason, Frame, PortId, forward, link, postrouting, prerouting};

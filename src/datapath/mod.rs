@@ -1,7 +1,7 @@
 //! The datapath: one function over a burst of frames. It opens no socket, reads no clock, takes no lock, logs nothing.
 
 //!
-//! A packet's way: [`process`](Datapath::process) → `prerouting` → `forward` → `postrouting` → `link`; ICMP errors go by `related`, fragments by `defrag`,
+//! A packet's way: [`process`](Datapath::process) → `passage` → `prerouting` → `forward` → `postrouting` → `link`; ICMP errors go by `related`, fragments by `defrag`,
 //! what ends here by `answer`.
 
 mod answer;
@@ -16,6 +16,7 @@ mod hook;
 mod link;
 mod local_in;
 mod next_hop;
+mod passage;
 mod postrouting;
 mod preview;
 mod prerouting;

@@ -151,7 +151,6 @@ pub(super) fn leave<F: Tracked, const HOOKED: bool>(
     if context.port(frame.port).recompute() {
         recompute_checksum(bytes, headers);
     }
-    found.entry.touch(context.now);
     if let Some(account) = F::table(&context.datapath.conntrack).account(found) {
         account.count(found.direction, headers.ip_length());
     }

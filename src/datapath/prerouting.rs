@@ -34,8 +34,10 @@ pub(super) enum Whose<'a, F: Tracked> {
     Nobodys,
     /// That of a connection.
     Connections(Found<'a, F>),
-    /// That of a connection with a helper.
-    Helpeds(Found<'a, F>),
+    /// That of a connection, which lives no longer for it.
+    Ignored(Found<'a, F>),
+    /// That of a connection with a helper, and what it is to it.
+    Helpeds(Found<'a, F>, Step),
 }
 
 /// Asks the handlers registered with a priority in `range`.
@@ -54,7 +56,7 @@ pub(super) fn run_handlers<const HOOKED: bool>(
     context.datapath.hooks.run(Hook::Prerouting, range, &mut packet)
 }
 
-/// The live connection of the packet, its state advanced; `None`: it has none (any more).
+/// The live connection of the packet, its state advanced.
 #[inline(always)]
 pub(super) fn conntrack_in<'a, F: Tracked, const HOOKED: bool>(
     context: &mut Context<'a, HOOKED>,
@@ -82,14 +84,15 @@ pub(super) fn conntrack_in<'a, F: Tracked, const HOOKED: bool>(
         return Ok(Whose::Connections(found));
     }
     let step = advance(context, frame, headers, &found)?;
-    if step != Step::Accept && table.kill(&found) {
+    if matches!(step, Step::End | Step::Reopen) && table.kill(&found) {
         context.tally.ended += 1;
         context.tell(EventKind::Destroy(natural_end(found.entry.state())), &found);
     }
     Ok(match step {
         Step::Reopen => Whose::Nobodys,
-        _ if state.has(State::HELPER) => Whose::Helpeds(found),
-        _ => Whose::Connections(found),
+        _ if state.has(State::HELPER) => Whose::Helpeds(found, step),
+        Step::Ignore => Whose::Ignored(found),
+        Step::Accept | Step::End => Whose::Connections(found),
     })
 }
 

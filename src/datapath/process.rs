@@ -8,19 +8,15 @@
 //! prefetch holds up what comes behind it, and only prefetches side by side wait together (docs/performance.md).
 
 use super::burst::BURST;
-use super::hook::{Hooks, priority};
-use super::prerouting::Whose;
+use super::hook::Hooks;
+use super::passage::run_hooks;
 use super::tally::Tally;
 use super::tracked::Tracked;
 use super::verdict::{Verdict, Way};
-use super::{
-    Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, defrag, forward, helped, local_in, postrouting,
-    prerouting, related,
-};
+use super::{Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, defrag, local_in, related};
 use crate::conntrack::l4proto::{self, Verify, is_tracked};
 use crate::conntrack::{
-    Conntrack, Direction, EventKind, Found, Guess, LANES, Micros, Millis, Now, State, Table, Tables, TcpState, Teller, Tuple, V4,
-    V6, Visit, Walker, Words,
+    Conntrack, EventKind, Found, Guess, LANES, Micros, Millis, Now, Table, Tables, Teller, Tuple, V4, V6, Visit, Walker, Words,
 };
 use crate::nat::Manip;
 use crate::nat::icmp_limit::{self, IcmpLimit};
@@ -318,54 +314,6 @@ fn process_other<const HOOKED: bool>(
             run_hooks(context, visit, frame, headers, &lookup)
         }
     }
-}
-
-/// Pass 3 for one packet: of a known connection in a straight line, of a new one through [`open`].
-#[inline(always)]
-pub(super) fn run_hooks<F: Tracked, const HOOKED: bool>(
-    context: &mut Context<'_, HOOKED>,
-    visit: &mut Visit<'_>,
-    frame: &mut Frame<'_>,
-    headers: &Headers,
-    lookup: &Lookup<F>,
-) -> Way<PortId> {
-    prerouting::run_handlers(context, frame, headers, i32::MIN..priority::CONNTRACK, || None)?;
-    let found = match prerouting::conntrack_in(context, frame, headers, lookup)? {
-        Whose::Connections(found) => found,
-        Whose::Helpeds(found) => return helped::process(context, frame, headers, lookup, &found),
-        Whose::Nobodys => return open(context, visit, frame, headers, lookup),
-    };
-    let summary = || (found.direction, found.entry.state());
-    prerouting::run_handlers(context, frame, headers, priority::CONNTRACK..i32::MAX, || Some(summary()))?;
-    let hop = forward::route(context, &found)?;
-    forward::admit(context, frame, headers, hop, summary)?;
-    postrouting::run_handlers(context, frame, headers, summary)?;
-    context.tally.established += 1;
-    Ok(postrouting::leave(context, frame, headers, lookup, &found, hop))
-}
-
-/// The way of a first packet from conntrack_in on.
-#[inline(never)]
-fn open<F: Tracked, const HOOKED: bool>(
-    context: &mut Context<'_, HOOKED>,
-    visit: &mut Visit<'_>,
-    frame: &mut Frame<'_>,
-    headers: &Headers,
-    lookup: &Lookup<F>,
-) -> Way<PortId> {
-    let summary = || (Direction::Original, State::new(headers.protocol, TcpState::None));
-    prerouting::run_handlers(context, frame, headers, priority::CONNTRACK..priority::NAT_DST, || Some(summary()))?;
-    let (opening, state) = prerouting::dnat(context, frame, headers)?;
-    prerouting::run_handlers(context, frame, headers, priority::NAT_DST..i32::MAX, || Some(summary()))?;
-    let (id, hop) = forward::route_opening(context, &opening)?;
-    forward::admit(context, frame, headers, hop, summary)?;
-    postrouting::run_handlers(context, frame, headers, summary)?;
-    let packet = l4proto::Packet { bytes: frame.bytes(), headers };
-    let found = postrouting::confirm(context, visit, lookup, &opening, state, packet)?;
-    found.entry.set_hop(Direction::Original, context.epoch, id.0);
-    let port = postrouting::leave(context, frame, headers, lookup, &found, hop);
-    context.tell(EventKind::New, &found);
-    Ok(port)
 }
 
 /// Carries a verdict out that ended the packet's way.

@@ -141,3 +141,27 @@ fn the_handshake_is_measured() {
     let handshake = account.handshake.unwrap();
     assert_eq!((handshake.backend, handshake.client, account.packets), (3_000, 40_000, [3, 1]));
 }
+
+/// A forged SYN, old data, and a SYN that is sent again and again go on; the connection ends when it would have without them.
+#[test]
+fn what_is_only_let_through_keeps_nothing_alive() {
+    for family in FAMILIES {
+        let mut world = World::default();
+        let (client, vip, backend) = (family.client(), family.vip(), family.backend());
+        let snat = world.established(client, vip, backend);
+        let lasts = world.find(Protocol::Tcp, client, vip).unwrap().0.timeout;
+        world.pass(lasts - 1000);
+        world.goes_on(&further(tcp(client, vip, SYN), 700_000, 0), snat, backend);
+        world.comes_back(&further(tcp(backend, snat, ACK), 0u32.wrapping_sub(200_000), 0), vip, client);
+        assert_eq!(world.sweep().len(), 0);
+        world.pass(1000);
+        assert_eq!(world.sweep().len(), 1);
+
+        let snat = world.opens(&tcp(client, vip, SYN), backend);
+        let lasts = world.find(Protocol::Tcp, client, vip).unwrap().0.timeout;
+        world.pass(lasts - 1000);
+        world.goes_on(&tcp(client, vip, SYN), snat, backend);
+        world.pass(1000);
+        assert_eq!(world.sweep().len(), 1);
+    }
+}

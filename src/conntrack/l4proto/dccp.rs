@@ -57,7 +57,7 @@ impl L4Proto for Dccp {
                 Move::Ignore if kind == kind::RESPONSE && note_ignored(entry.side(Direction::Original), false) => Respond,
                 Move::Ignore => {
                     note_ignored(entry.side(direction), kind == kind::REQUEST);
-                    return Ok(Step::Accept);
+                    return Ok(Step::Ignore);
                 }
             };
             let mut next = seen.with_phase(to as u8);

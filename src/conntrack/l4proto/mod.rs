@@ -64,6 +64,8 @@ impl<'a> Packet<'a> {
 pub enum Step {
     /// It goes on.
     Accept,
+    /// It goes on, but the connection lives no longer for it: it may be of another one, forged, or sent again because nobody answers.
+    Ignore,
     /// It goes on, and the connection ends with it.
     End,
     /// It opens a new connection over the tuple of one that has ended: end the old one, begin anew (the kernel's `-NF_REPEAT`).

@@ -36,6 +36,8 @@ pub(super) struct Known {
 pub(super) enum Verdict {
     /// It goes on.
     Forward,
+    /// It goes on, and the connection does not live longer for it.
+    Ignore,
     /// It goes on, and the connection ends with it.
     End,
     /// The state does not allow it.
@@ -52,7 +54,7 @@ pub(super) enum Verdict {
 pub(super) fn judge(known: &mut Known, direction: Direction, segment: &Segment<'_>, settings: &Settings) -> Verdict {
     let before = *known;
     let verdict = look(known, direction, segment, settings);
-    if !matches!(verdict, Verdict::Forward | Verdict::End) {
+    if !matches!(verdict, Verdict::Forward | Verdict::Ignore | Verdict::End) {
         *known = before;
     } else if direction == Direction::Reply {
         known.state = known.state.with(State::SEEN_REPLY);
@@ -68,7 +70,7 @@ fn look(known: &mut Known, direction: Direction, segment: &Segment<'_>, settings
         Cell::Ignore => ignore(known, direction, kind, segment),
         Cell::To(_) if is_challenge(known, direction, kind) => {
             known.state = known.state.without(IGNORED);
-            Verdict::Forward
+            Verdict::Ignore
         }
         Cell::To(TcpState::Close) if kind == Kind::Rst => reset(known, direction, segment, settings),
         Cell::To(TcpState::SynRecv)
@@ -108,14 +110,15 @@ fn ignore(known: &mut Known, direction: Direction, kind: Kind, segment: &Segment
         }
         _ => {}
     }
-    Verdict::Forward
+    Verdict::Ignore
 }
 
 /// Client and backend agree on a connection that weir took for an older one: it begins here for weir, too.
 fn follow(known: &mut Known, segment: &Segment<'_>, syn: &IgnoredSyn) -> Verdict {
     let offer = Offer { scale: syn.scale, sack: syn.sack };
     known.sides = [Seen::ignored(syn.end, syn.window, offer), Seen::default()];
-    known.state = known.state.with_tcp(TcpState::SynSent);
+    // What was known of the old one's beginning says nothing about this one's.
+    known.state = known.state.with_tcp(TcpState::SynSent).without(LIBERAL | SIMULTANEOUS_OPEN);
     match tcp_in_window(&mut known.sides, TcpState::SynSent, Direction::Reply, segment) {
         Judged::Inside => enter(known, Kind::SynAck, TcpState::SynRecv),
         _ => Verdict::OutOfWindow,
@@ -170,7 +173,9 @@ fn enter_if_inside(known: &mut Known, direction: Direction, segment: &Segment<'_
     match tcp_in_window(&mut known.sides, known.state.tcp(), direction, segment) {
         Judged::Inside => {}
         _ if liberal => {}
-        Judged::Ignored => return Verdict::Forward,
+        Judged::Ignored => return Verdict::Ignore,
+        // What it notes may make the timeout a shorter one, which must not be over at once.
+        Judged::Overshot => return Verdict::Forward,
         Judged::Beyond => return Verdict::OutOfWindow,
     }
     enter(known, Kind::of(segment.flags), to)
@@ -192,5 +197,10 @@ fn enter(known: &mut Known, kind: Kind, to: TcpState) -> Verdict {
     }
     known.state = state;
     // Refused at once: there never was a connection.
-    if kind == Kind::Rst && to == TcpState::Close && !seen_reply { Verdict::End } else { Verdict::Forward }
+    match kind {
+        Kind::Rst if to == TcpState::Close && !seen_reply => Verdict::End,
+        // A SYN sent again: a client that always uses the same port must not keep a connection that nobody answers.
+        Kind::Syn if to == TcpState::SynSent && !seen_reply => Verdict::Ignore,
+        _ => Verdict::Forward,
+    }
 }

@@ -188,6 +188,7 @@ fn track<F: Family>(connection: &Connection<'_, F>, segment: &Segment<'_>) -> Re
         let mut after = before;
         let step = match judge(&mut after, found.direction, segment, settings) {
             Verdict::Forward => Step::Accept,
+            Verdict::Ignore => Step::Ignore,
             Verdict::End => Step::End,
             Verdict::Reopen => return Ok(Step::Reopen),
             Verdict::BadState => return Err(Invalid::TcpState),

@@ -79,6 +79,8 @@ pub(super) enum Judged {
     Inside,
     /// Not in it, but nothing that must be dropped.
     Ignored,
+    /// More than the receiver asked for: how far its sender is now is noted, nothing else.
+    Overshot,
     /// Beyond it.
     Beyond,
 }
@@ -171,7 +173,7 @@ fn judge(sender: &mut Seen, receiver: &mut Seen, state: TcpState, direction: Dir
         if receiver.maxwin != 0 && data_is_recent && ack_is_recent && ack_is_seen && overshot <= receiver.maxwin {
             // More than the receiver asked for. If it takes it all the same, its ACK must not be beyond what was seen.
             sender.end = end;
-            return Judged::Ignored;
+            return Judged::Overshot;
         }
         return Judged::Beyond;
     }
