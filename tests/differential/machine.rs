@@ -1,19 +1,19 @@
-//! What is compared: whether a segment goes on, and what the connection is afterwards.
+//! What is compared: whether a packet goes on, and what the connection is afterwards.
 
-use super::segment::Segment;
+use super::message::Message;
 
 /// A connection as a machine shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown {
-    /// The kernel's name.
-    pub(crate) state: String,
+    /// The kernel's name; empty for protocols without states.
+    pub(crate) state: &'static str,
     pub(crate) seen_reply: bool,
     pub(crate) assured: bool,
-    /// Seconds of silence that it may last from now on.
-    pub(crate) timeout: u32,
+    /// Seconds of silence that are left to it.
+    pub(crate) left: u32,
 }
 
-/// What became of a segment.
+/// What became of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) forwarded: bool,
@@ -23,9 +23,12 @@ pub(crate) struct Step {
 
 /// A load balancer.
 pub(crate) trait Machine {
-    /// From now on segments are of another connection: one from this port of the client.
+    /// From now on packets are of another connection: one from this port (or identifier) of the client.
     fn begin(&mut self, port: u16);
 
-    /// A segment comes in.
-    fn step(&mut self, segment: &Segment) -> Step;
+    /// A packet comes in.
+    fn step(&mut self, message: &Message) -> Step;
+
+    /// The connection, where there is one.
+    fn shown(&mut self) -> Option<Shown>;
 }
