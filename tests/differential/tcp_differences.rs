@@ -27,7 +27,7 @@ pub(crate) fn explain(before: &Known, seen: &Seen<'_>) -> Option<Difference> {
         ("a backend opens no connection", tcp.is_syn_of_backend(), Then::Forwarded),
         ("a RST is judged by what was noted", tcp.is_reset_of_unsure(), Then::Leave),
         ("what begins anew was not picked up", tcp.is_begun_anew(), Then::Leave),
-        ("the last SYN says whether SACK is taken", tcp.is_sack_taken_back(), Then::Leave),
+        ("the last SYN says what its sender can do", tcp.is_taken_back(), Then::Leave),
         ("a simultaneous open stays one", tcp.is_simultaneous_still(), Then::Leave),
         ("data beyond the edge that goes on is heard", tcp.is_overshot(), Then::SetTimeout),
         ("a RST behind what its sender sent is exact", tcp.is_reset_behind_data(), Then::Leave),
@@ -162,9 +162,9 @@ impl Tcp<'_> {
         self.before.was_unsure && self.segment.from == Side::Backend && self.forwarded().1
     }
 
-    /// The kernel goes on to read SACK blocks.
-    fn is_sack_taken_back(&self) -> bool {
-        self.segment.sack.is_some() && self.before.windows.of(self.segment.from.other()).took_sack_back()
+    /// The kernel goes on to read SACK blocks and to scale windows.
+    fn is_taken_back(&self) -> bool {
+        [Side::Client, Side::Backend].into_iter().any(|side| self.before.windows.of(side).took_back())
     }
 
     /// The kernel forgets that both sides have sent a SYN when it ignores one.
@@ -208,7 +208,6 @@ impl Tcp<'_> {
             .map(|side| self.before.windows.of(side))
             .any(|seen| seen.largest > 0x1_0000 << seen.scale || seen.kept >= 1 << 30)
             && self.was(&[self.states().0])
-            && self.forwarded().1
     }
 
     /// What is beyond the edge by less than a unit of the window scale is inside for weir.

@@ -25,8 +25,8 @@ pub(crate) struct Seen {
     /// What weir takes for its largest window: a power of two, in units of the scale, and at least four of those.
     pub(crate) kept: u32,
     sack: bool,
-    /// One of its SYNs has offered SACK.
-    offered_sack: bool,
+    /// What its SYNs have offered: SACK, window scale.
+    once: [bool; 2],
 }
 
 impl Seen {
@@ -36,14 +36,14 @@ impl Seen {
         let offered = option(3).map(|at| segment.options[at + 2].min(14));
         let scale = offered.unwrap_or(0);
         let (end, edge, sack) = (segment.end(), segment.end(), option(4).is_some());
-        let mut seen = Self { end, edge, largest: window, scale, offered, kept: window, sack, offered_sack: sack };
+        let mut seen = Self { end, edge, largest: window, scale, offered, kept: window, sack, once: [sack, offered.is_some()] };
         seen.round();
         seen
     }
 
-    /// Its last SYN does not offer SACK, one before did.
-    pub(crate) fn took_sack_back(&self) -> bool {
-        self.offered_sack && !self.sack
+    /// Its last SYN does not offer what one before did.
+    pub(crate) fn took_back(&self) -> bool {
+        self.once != [self.sack, self.offered.is_some()]
     }
 
     fn round(&mut self) {
@@ -78,9 +78,9 @@ impl Windows {
         let begins =
             is(SYN) && (sender.largest == 0 || after(segment.end(), sender.end) && ["SYN_SENT", "SYN_RECV"].contains(&state));
         if begins {
-            let offered_sack = sender.offered_sack;
+            let [sack, scaling] = sender.once;
             sender = Seen::begin(segment);
-            sender.offered_sack |= offered_sack;
+            sender.once = [sender.once[0] || sack, sender.once[1] || scaling];
             if segment.from == Side::Backend && (sender.offered.is_none() || receiver.offered.is_none()) {
                 (sender.scale, receiver.scale) = (0, 0);
             }

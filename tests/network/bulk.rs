@@ -54,4 +54,6 @@ fn transfer_file(lab: &mut Lab, family: Family) {
     lab.config = lab.config.clone().with_web([1, 1, 1]);
     lab.start_weir();
     transfer(lab, family, 100 << 20);
+    // What the machine loses on the way is sent again, and every segment of it is inside of its window.
+    assert_eq!(lab.weir().drops(), BTreeMap::new(), "drops of weir");
 }

@@ -12,7 +12,7 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Room in the table: the least that the config allows.
 const ROOM: u64 = 1000;
@@ -94,6 +94,54 @@ fn what_happens_to_connections_is_told_as_it_happens() {
             let story = destroyed.of(&stream.local_addr().expect("an address").to_string(), "destroy");
             assert_eq!(story[0]["reason"], "deleted");
         }
+    });
+}
+
+/// The flow record of a connection says what its client's kernel says.
+#[test]
+fn the_record_of_a_connection_is_what_its_client_has_seen() {
+    run("flow_record", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        lab.config.more = "[conntrack]\naccounting = true\n[timeouts]\ntcp_time_wait = \"1s\"\ntcp_close = \"1s\"\n".into();
+        lab.start_weir();
+        let mut events = Events::start(lab, "--event destroy --service web-v4");
+        wait_until("somebody to listen", Duration::from_secs(10), || events.are_listened_to(lab).then_some(()));
+
+        let vip = Family::V4.vip();
+        let rules = format!(
+            "table ip record {{\n counter sent {{}}\n counter received {{}}\n\
+             chain out {{ type filter hook output priority 0; ip daddr {vip} tcp dport 80 counter name sent; }}\n\
+             chain in {{ type filter hook input priority 0; ip saddr {vip} tcp sport 80 counter name received; }}\n}}\n"
+        );
+        let file = lab.directory.join("record.nft");
+        std::fs::write(&file, rules).expect("rules");
+        // What the connections before still have to say is over.
+        lab.weir().command("conn delete --service web-v4");
+        lab.client.run(&format!("nft -f {}", file.display()));
+
+        let began = Instant::now();
+        let stream = begin_request(lab);
+        let opened = began.elapsed();
+        let client = stream.local_addr().expect("an address").to_string();
+        assert_eq!(finish_request(stream), "HTTP/1.1 200 OK");
+        let story = events.of(&client, "destroy");
+        let lived = began.elapsed();
+        let account = &story.last().expect("the end")["account"];
+        let listed = lab.client.run("nft -j list counters table ip record");
+        let listed: Value = serde_json::from_str(&listed).expect("JSON");
+        let counted = |name: &str| {
+            let counters = listed["nftables"].as_array().expect("a list").iter().map(|item| &item["counter"]);
+            let counter = counters.into_iter().find(|counter| counter["name"] == name).expect("the counter");
+            (counter["packets"].clone(), counter["bytes"].clone())
+        };
+        assert_eq!((account["packets"].clone(), account["bytes"].clone()), counted("sent"), "{account}");
+        assert_eq!((account["reply_packets"].clone(), account["reply_bytes"].clone()), counted("received"), "{account}");
+
+        let number = |key: &str| account[key].as_u64().unwrap_or_else(|| panic!("{key} of {account}"));
+        // tcp_time_wait or tcp_close at the end of it, in milliseconds; the round trips in microseconds.
+        assert!(number("duration") >= 1000 && u128::from(number("duration")) <= lived.as_millis(), "{account}, {lived:?}");
+        assert!((1..=opened.as_micros()).contains(&number("backend_rtt").into()), "{account}, {opened:?}");
+        assert!((1..=lived.as_micros()).contains(&number("client_rtt").into()), "{account}");
     });
 }
 

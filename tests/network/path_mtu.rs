@@ -98,6 +98,30 @@ fn a_datagram_that_may_not_be_fragmented() {
     });
 }
 
+/// `ping -M do` by a service of echoes: too big a one is told so by the router among the backends, through weir; a smaller one is answered.
+#[test]
+fn a_ping_that_may_not_be_fragmented() {
+    run("path_mtu_ping", Layout::two_arm(), |lab| {
+        let hidden = Namespace::new("hidden");
+        put_behind(Behind::Backend, &hidden, &lab.backends[0].namespace, &lab.node);
+        for family in Family::BOTH {
+            let backends = vec![(SocketAddr::new(Behind::Backend.address(family), 0), 1)];
+            lab.config.add(&format!("ping-{}", family.name()), SocketAddr::new(family.vip(), 0), "icmp", backends);
+        }
+        lab.start_weir();
+        for (family, headers) in [(Family::V4, 28), (Family::V6, 48)] {
+            let vip = family.vip();
+            let ping = |bytes: u32| lab.client.attempt(&format!("ping -n -c 1 -W 5 -M do -s {} {vip}", bytes - headers));
+            wait_until("an answer to a ping", Duration::from_secs(20), || ping(NARROW).success().then_some(()));
+            let refused = ping(NARROW + 1);
+            assert!(!refused.success() && refused.to_string().contains(&NARROW.to_string()), "{refused}");
+            knows(&lab.client, vip, NARROW);
+            assert!(ping(NARROW).success(), "the largest that fits");
+        }
+        assert!(lab.weir().sum_of_workers("related") >= 2, "errors that weir sent on");
+    });
+}
+
 fn content() -> Vec<u8> {
     (0..1 << 20).map(|byte: u32| (byte % 253) as u8).collect()
 }

@@ -67,4 +67,7 @@ fn both_workers_moved(lab: &mut Lab) {
     let received = lab.weir().of_workers("rx");
     assert_eq!(received.len(), 2, "workers");
     assert!(received.iter().all(|frames| *frames > 1000), "frames received by each worker: {received:?}");
+    // Segments of both directions, seen by different workers, are judged as by one.
+    let drops = lab.weir().drops();
+    assert!(!drops.keys().any(|reason| reason.starts_with("tcp_")), "refused by tracking: {drops:?}");
 }

@@ -1,5 +1,6 @@
 //! The captures that go in. Each SNAT pool has one port, so that the answers of backends can be written down beforehand.
 
+use super::protocols;
 use etherparse::{
     Icmpv4Type, IpFragOffset, IpNumber, Ipv4Extensions, Ipv4Header, Ipv6Extensions, Ipv6Header, PacketBuilder, PacketBuilderStep,
     TcpHeader, VlanHeader, VlanId, icmpv4,
@@ -29,6 +30,12 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "hop_limit", config: CONFIG, packets: hop_limit },
     Case { name: "too_big", config: CONFIG, packets: too_big },
     Case { name: "refused", config: CONFIG, packets: refused },
+    Case { name: "echoes", config: protocols::CONFIG, packets: protocols::echoes },
+    Case { name: "gre", config: protocols::CONFIG, packets: protocols::tunnels },
+    Case { name: "sctp", config: protocols::CONFIG, packets: protocols::association },
+    Case { name: "dccp", config: protocols::CONFIG, packets: protocols::datagrams_with_congestion_control },
+    Case { name: "related", config: protocols::CONFIG, packets: protocols::related_error },
+    Case { name: "fragments", config: protocols::CONFIG, packets: protocols::pieces },
 ];
 
 const CONFIG: &str = r#"[[interface]]
@@ -86,13 +93,13 @@ backends = [
 ]
 "#;
 
-const CLIENT: &str = "192.0.2.7:5000";
+pub(crate) const CLIENT: &str = "192.0.2.7:5000";
 const VIP: &str = "10.0.0.100:80";
-const SNAT: &str = "10.9.0.1:40000";
+pub(crate) const SNAT: &str = "10.9.0.1:40000";
 const SNAT6: &str = "[fd00:9::1]:40000";
-const BACKEND: &str = "10.2.0.1:8000";
+pub(crate) const BACKEND: &str = "10.2.0.1:8000";
 
-fn address(text: &str) -> SocketAddr {
+pub(crate) fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
@@ -102,7 +109,7 @@ const TO: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
 /// A packet in the making.
 #[derive(Clone, Copy)]
-struct Packet<'a> {
+pub(crate) struct Packet<'a> {
     from: SocketAddr,
     to: SocketAddr,
     hops: u8,
@@ -112,7 +119,7 @@ struct Packet<'a> {
     numbers: (u32, u32),
 }
 
-fn packet<'a>(from: &str, to: &str, payload: &'a [u8]) -> Packet<'a> {
+pub(crate) fn packet<'a>(from: &str, to: &str, payload: &'a [u8]) -> Packet<'a> {
     Packet { from: address(from), to: address(to), hops: 64, vlan: None, payload, numbers: (0, 0) }
 }
 
@@ -160,7 +167,7 @@ impl Packet<'_> {
         bytes
     }
 
-    fn udp(&self) -> Vec<u8> {
+    pub(crate) fn udp(&self) -> Vec<u8> {
         let built = self.ip().udp(self.from.port(), self.to.port());
         let mut bytes = Vec::new();
         built.write(&mut bytes, self.payload).expect("a packet");

@@ -4,6 +4,7 @@
 //! by [`cases`]; `WEIR_REGENERATE=1 cargo test --test replay` writes all of them anew, and `git diff` shows what became different.
 
 mod cases;
+mod protocols;
 
 use assert_cmd::Command;
 use cases::{CASES, Case};
