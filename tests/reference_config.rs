@@ -232,6 +232,7 @@ fn a_reload_applies_what_it_is_said_to() {
             ("service", "vip") => "\"10.0.0.101:80\"",
             ("service", "protocol") => "\"udp\"",
             ("service", "helper") => "\"ftp\"",
+            ("service", "allow" | "deny") => "[\"192.0.2.0/24\"]",
             ("service", "scheduler") => "\"least_conn\"",
             ("service", "maglev_table_size") => "251",
             ("service", "hash_balance_factor") => "150",

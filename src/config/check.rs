@@ -1,5 +1,6 @@
 //! From what was typed to what is meant. All mistakes are collected: no check hides behind another one, and no mistake is told twice.
 
+mod access;
 mod cross;
 mod interface;
 mod pool;

@@ -14,6 +14,7 @@ use crate::health;
 use crate::io::xsk::Mode;
 use crate::schedule;
 use crate::service::{Helper, Protocol, SnatPool};
+use ipnet::IpNet;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -132,6 +133,10 @@ pub struct Service {
     pub protocol: Protocol,
     /// Who reads along; only for TCP on one port.
     pub helper: Option<Helper>,
+    /// Prefixes of sources that may open connections; empty: all that are not denied.
+    pub allow: Vec<IpNet>,
+    /// Prefixes of sources that may not, unless a longer one is allowed. None of them is in `allow`, too.
+    pub deny: Vec<IpNet>,
     /// Who chooses the backend.
     pub scheduler: schedule::Kind,
     /// What the scheduler is told beside its members.

@@ -92,6 +92,8 @@ pub(super) struct Service {
     pub(super) vip: Maybe<String>,
     pub(super) protocol: Maybe<String>,
     pub(super) helper: Maybe<String>,
+    pub(super) allow: Maybe<Vec<Spanned<String>>>,
+    pub(super) deny: Maybe<Vec<Spanned<String>>>,
     pub(super) scheduler: Maybe<String>,
     pub(super) maglev_table_size: Maybe<i64>,
     pub(super) hash_balance_factor: Maybe<i64>,

@@ -1,5 +1,6 @@
 //! Single values: what each may be, and what is said when it is something else.
 
+use ipnet::IpNet;
 use jiff::SpanRelativeTo;
 use jiff::fmt::friendly::SpanParser;
 use std::fmt::Display;
@@ -149,6 +150,18 @@ pub(super) fn address(text: &str) -> Result<IpAddr, Complaint> {
     match text.parse() {
         Ok(address) => usable(address),
         Err(_) => refuse(format!("{text:?} is not an address"), "an IPv4 or IPv6 address, without port or prefix length"),
+    }
+}
+
+/// A prefix, or an address, which is the prefix of itself alone.
+pub(super) fn prefix(text: &str) -> Result<IpNet, Complaint> {
+    let allowed = "such as \"192.0.2.0/24\", \"2001:db8::/32\", or an address";
+    let Ok(prefix) = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) else {
+        return refuse(format!("{text:?} is not a prefix"), allowed);
+    };
+    match prefix.trunc() {
+        whole if whole == prefix => Ok(prefix),
+        whole => refuse(format!("{text:?} has bits behind its prefix"), format!("{whole}, or {}", prefix.addr())),
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) fn plan(old: &Config, new: &Config) -> Vec<String> {
     if old.timeouts != new.timeouts {
         steps.push("timeouts: changed, for all connections from now on".into());
     } else {
+        plan_access(old, new, &mut steps);
         plan_timeouts(old, new, &mut steps);
     }
     if old.spared != new.spared {
@@ -56,6 +57,16 @@ fn plan_service(old: &Service, new: &Service, steps: &mut Vec<String>) {
     }
     if (old.scheduler, &old.scheduler_settings) != (new.scheduler, &new.scheduler_settings) {
         steps.push(format!("service {name}: scheduler {}, before {}", new.scheduler.name(), old.scheduler.name()));
+    }
+}
+
+fn plan_access(old: &Config, new: &Config, steps: &mut Vec<String>) {
+    for service in &new.services {
+        let known = old.services.iter().find(|known| known.name == service.name);
+        if known.is_some_and(|known| (&known.allow, &known.deny) != (&service.allow, &service.deny)) {
+            let (allowed, denied) = (service.allow.len(), service.deny.len());
+            steps.push(format!("service {}: {allowed} prefixes allowed and {denied} denied, for new connections", service.name));
+        }
     }
 }
 

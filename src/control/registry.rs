@@ -8,7 +8,7 @@ use crate::config::{Config, Pool as PoolConfig};
 use crate::conntrack::TimeoutPolicy;
 use crate::health::{Start, Target};
 use crate::schedule::{self, Builder, Member};
-use crate::service::{Backend, BackendId, Pool, Service, ServiceId, Services, Snapshot};
+use crate::service::{Access, Backend, BackendId, Pool, Service, ServiceId, Services, Snapshot};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -96,6 +96,7 @@ impl Registry {
                 port: service.port,
                 protocol: service.protocol,
                 helper: service.helper,
+                access: Access::new(&service.allow, &service.deny),
                 scheduler: builders.get_mut(service.pool.as_str())?.build(service.scheduler, settings),
                 pool: Arc::clone(pool),
             }))

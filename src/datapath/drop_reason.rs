@@ -80,6 +80,7 @@ drop_reasons! {
     TcpInvalid "tcp_invalid" "A TCP packet that the state of its connection does not allow.",
     TcpWindow "tcp_out_of_window" "A TCP packet beyond the window of its connection: data that its receiver did not ask for, or an ACK of data that was never sent.",
     TcpReset "tcp_invalid_rst" "A RST with a sequence number below what its receiver has acknowledged.",
+    AccessDenied "access_denied" "The service is not for this source: its `allow` and `deny`.",
     NoBackend "no_backend" "No backend of the pool takes new connections.",
     NoSnatPort "no_snat_port" "Every SNAT address and port toward this backend is taken.",
     TableFull "table_full" "The connection table has no room.",

@@ -156,6 +156,9 @@ pub(super) fn dnat<'a, const HOOKED: bool>(
         return Ok((opening, state.with(bits)));
     }
     let service = snapshot.services.find(destination.ip(), destination.port(), protocol).ok_or(DropReason::NoService)?;
+    if !service.access.allows(source.ip()) {
+        return Err(DropReason::AccessDenied.into());
+    }
     let state = check(context, frame, packet, source.ip())?;
     let request = Request { client: source.ip(), client_port: source.port() };
     let chosen = service.scheduler.pick(&request, &service.pool.members).ok_or(DropReason::NoBackend)?;

@@ -55,6 +55,9 @@ impl Datapath {
         let Some(service) = snapshot.services.find(destination.ip(), destination.port(), protocol) else {
             return Preview::Dropped(DropReason::NoService);
         };
+        if !service.access.allows(source.ip()) {
+            return Preview::Dropped(DropReason::AccessDenied);
+        }
         if source.ip() == destination.ip() {
             return Preview::Dropped(DropReason::OwnSource);
         }

@@ -1,10 +1,12 @@
 //! Services, pools, backends, and the read-only snapshot of them that every worker loads once a burst.
 
+mod access;
 mod backend;
 mod pool;
 mod snapshot;
 mod vip;
 
+pub use access::Access;
 pub use backend::{Backend, BackendId};
 pub use pool::Pool;
 pub use snapshot::{Snapshot, SnatPool};

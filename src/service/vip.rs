@@ -1,6 +1,6 @@
 //! A service: a VIP, a protocol and perhaps a port, served by a pool through a scheduler.
 
-use super::Pool;
+use super::{Access, Pool};
 use crate::schedule::Scheduler;
 use std::collections::HashMap;
 use std::fmt;
@@ -109,6 +109,8 @@ pub struct Service {
     pub protocol: Protocol,
     /// `None`: nobody reads along.
     pub helper: Option<Helper>,
+    /// Who may open connections.
+    pub access: Access,
     /// Who chooses the backend.
     pub scheduler: Arc<dyn Scheduler>,
     /// Who is chosen from.

@@ -1,8 +1,9 @@
 //! Packets that end here, each for one reason, leaving nothing behind.
 
 use super::packet::{ACK, FIN_ACK, PSH_ACK, Packet, RST, SYN, SYN_ACK, icmp, tcp, udp};
-use super::world::{BACK, FAMILIES, FRONT, Family, World, is_tcp};
-use std::net::SocketAddr;
+use super::world::{BACK, FAMILIES, FRONT, Family, Setup, World, is_tcp};
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
 use weir::datapath::{DropReason, Fate};
 
 fn address(address: &str) -> SocketAddr {
@@ -148,6 +149,27 @@ fn icmp_that_belongs_to_no_connection() {
         for kind in kinds {
             refused(&icmp(family.client(), family.vip(), kind), DropReason::IcmpQuote);
         }
+    }
+}
+
+#[test]
+fn sources_that_a_service_is_not_for() {
+    for family in FAMILIES {
+        let (client, vip) = (family.client(), family.vip());
+        let lists = |allow: &[IpAddr], deny: &[IpAddr]| Setup {
+            allow: allow.iter().map(|address| IpNet::from(*address)).collect(),
+            deny: deny.iter().map(|address| IpNet::from(*address)).collect(),
+            ..Setup::default()
+        };
+        for packet in [tcp(client, vip, SYN), udp(client, vip), tcp(client, vip, ACK)] {
+            for setup in [lists(&[], &[client.ip()]), lists(&[family.backend().ip()], &[])] {
+                let mut world = World::new(setup);
+                world.drops(FRONT, &packet, DropReason::AccessDenied);
+                assert_eq!(world.datapath.conntrack.count(), 0);
+            }
+        }
+        World::new(lists(&[client.ip()], &[])).opens(&tcp(client, vip, SYN), family.backend());
+        World::new(lists(&[], &[family.backend().ip()])).opens(&tcp(client, vip, SYN), family.backend());
     }
 }
 

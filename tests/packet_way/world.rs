@@ -3,6 +3,7 @@
 use super::packet::{Packet, Transport};
 use super::transports::Other;
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -12,7 +13,7 @@ use weir::datapath::{Counters, Datapath, DropReason, Fate, Hooks, Lane, NextHop,
 use weir::io::Ports;
 use weir::io::memory::{MemoryPorts, MemorySizes};
 use weir::schedule::{Kind, Member, Settings, build};
-use weir::service::{Backend, BackendId, Helper, Pool, Protocol, Service, ServiceId, Services, Snapshot, SnatPool};
+use weir::service::{Access, Backend, BackendId, Helper, Pool, Protocol, Service, ServiceId, Services, Snapshot, SnatPool};
 
 /// Where clients are.
 pub(crate) const FRONT: PortId = PortId(0);
@@ -101,6 +102,9 @@ pub(crate) struct Setup {
     pub(crate) all_protocols: bool,
     /// There is a service on port 21, perhaps with a helper.
     pub(crate) ftp: Option<Option<Helper>>,
+    /// Who may and who may not open connections to the services.
+    pub(crate) allow: Vec<IpNet>,
+    pub(crate) deny: Vec<IpNet>,
     /// How long connections may be silent.
     pub(crate) policy: TimeoutPolicy,
 }
@@ -119,6 +123,8 @@ impl Default for Setup {
             spared: Spared::Established,
             all_protocols: false,
             ftp: None,
+            allow: Vec::new(),
+            deny: Vec::new(),
             policy: TimeoutPolicy::default(),
         }
     }
@@ -429,6 +435,7 @@ fn snapshot(setup: &Setup, backends: &[Arc<Backend>]) -> Snapshot {
                     port,
                     protocol,
                     helper: setup.ftp.flatten().filter(|_| port == Some(21) && protocol == Protocol::Tcp),
+                    access: Access::new(&setup.allow, &setup.deny),
                     scheduler: build(Kind::RoundRobin, Settings::default(), &pool.members),
                     pool,
                 }));

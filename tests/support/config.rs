@@ -76,6 +76,7 @@ struct Service {
     protocol: &'static str,
     scheduler: &'static str,
     helper: Option<&'static str>,
+    access: String,
     pool: String,
 }
 
@@ -122,7 +123,15 @@ impl Config {
     pub fn add(&mut self, name: &str, vip: SocketAddr, protocol: &'static str, backends: Vec<(SocketAddr, u32)>) {
         let pool = name.to_owned();
         let scheduler = "weighted_round_robin";
-        self.services.push(Service { name: pool.clone(), vip, protocol, scheduler, helper: None, pool: pool.clone() });
+        self.services.push(Service {
+            name: pool.clone(),
+            vip,
+            protocol,
+            scheduler,
+            helper: None,
+            access: String::new(),
+            pool: pool.clone(),
+        });
         self.pools.push(Pool { name: pool, health: None, backends });
     }
 
@@ -130,6 +139,12 @@ impl Config {
     pub fn set_helper(&mut self, service: &str, helper: Option<&'static str>) {
         let found = self.services.iter_mut().find(|known| known.name == service);
         found.unwrap_or_else(|| panic!("no service {service} in the test's config")).helper = helper;
+    }
+
+    /// Who may use a service: `allow` and `deny`, as TOML.
+    pub fn set_access(&mut self, service: &str, access: &str) {
+        let found = self.services.iter_mut().find(|known| known.name == service);
+        found.unwrap_or_else(|| panic!("no service {service} in the test's config")).access = access.to_owned();
     }
 
     /// The backends of a pool, to add to or take from.
@@ -154,13 +169,13 @@ impl Config {
         }
         let addresses: Vec<String> = self.snat.iter().map(|address| format!("\"{address}\"")).collect();
         let _ = writeln!(text, "[snat]\naddresses = [{}]\n\n{}", addresses.join(", "), self.more);
-        for Service { name, vip, protocol, scheduler, helper, pool } in &self.services {
+        for Service { name, vip, protocol, scheduler, helper, access, pool } in &self.services {
             let vip = endpoint(*vip);
             let _ = writeln!(text, "[[service]]\nname = \"{name}\"\nvip = \"{vip}\"\nprotocol = \"{protocol}\"");
             if let Some(helper) = helper {
                 let _ = writeln!(text, "helper = \"{helper}\"");
             }
-            let _ = writeln!(text, "scheduler = \"{scheduler}\"\npool = \"{pool}\"\n");
+            let _ = writeln!(text, "{access}\nscheduler = \"{scheduler}\"\npool = \"{pool}\"\n");
         }
         for Pool { name, health, backends } in &self.pools {
             let _ = writeln!(text, "[[pool]]\nname = \"{name}\"");

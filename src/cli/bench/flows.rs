@@ -3,7 +3,7 @@
 use crate::conntrack::Conntrack;
 use crate::datapath::{Datapath, Hooks, NextHop, NextHops, PortId, Route, Routes};
 use crate::schedule::{Kind, Member, Settings, build};
-use crate::service::{Backend, BackendId, Pool, Protocol, Service, ServiceId, Services, Snapshot, SnatPool};
+use crate::service::{Access, Backend, BackendId, Pool, Protocol, Service, ServiceId, Services, Snapshot, SnatPool};
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -46,6 +46,7 @@ pub(super) fn snapshot(flows: usize) -> Snapshot {
         vip: Ipv4Addr::from_bits(VIP).into(),
         port: Some(PORT),
         protocol: Protocol::Tcp,
+        access: Access::default(),
         helper: None,
         scheduler: build(Kind::Maglev, Settings::default(), &pool.members),
         pool,

@@ -1,5 +1,6 @@
 //! `weir bench`: what the datapath costs, from memory, beside the floor that memory itself sets, in one run.
 
+mod access;
 mod expiry;
 mod flood;
 mod flows;
@@ -50,6 +51,7 @@ enum Part {
     Flood(flood::Flood),
     Expiry(expiry::ExpiryBench),
     Schedulers(schedulers::Schedulers),
+    Access(access::AccessLists),
 }
 
 impl Bench {
@@ -59,6 +61,7 @@ impl Bench {
             Some(Part::Flood(flood)) => flood.run(out)?,
             Some(Part::Expiry(expiry)) => expiry.run(out)?,
             Some(Part::Schedulers(schedulers)) => schedulers.run(out)?,
+            Some(Part::Access(lists)) => lists.run(out)?,
         }
         Ok(Outcome::Fine)
     }

@@ -1,5 +1,6 @@
 //! `[[service]]`
 
+use super::access::check_access;
 use super::problems::{Located, Problems};
 use super::settings::check_timeouts_of_service;
 use crate::config::raw::{self, Raw};
@@ -61,6 +62,7 @@ fn check_service(raw: &Spanned<raw::Service>, common: Timeouts, problems: &mut P
     check_port(vip.as_ref(), protocol.as_ref(), problems);
     let helper = problems.value("service.helper", service.helper.as_ref(), |text| one_of("helper", text, Helper::NAMES));
     check_helper(helper.as_ref(), vip.as_ref(), protocol.as_ref(), problems);
+    let (allow, deny) = check_access(service, vip.as_ref(), problems);
     let timeouts = check_timeouts_of_service(service, common, protocol.as_ref().map(|protocol| protocol.value), problems);
     let pool = problems.required("service.pool", &service.pool, raw.span(), "the name of a [[pool]]");
     let pool = pool.map(|pool| Located { value: pool.get_ref().clone(), span: pool.span() });
@@ -79,6 +81,8 @@ fn check_service(raw: &Spanned<raw::Service>, common: Timeouts, problems: &mut P
             port: vip.as_ref().and_then(|vip| vip.value.port),
             protocol: protocol.as_ref().map_or(Protocol::Tcp, |protocol| protocol.value),
             helper: helper.map(|helper| helper.value),
+            allow,
+            deny,
             scheduler: scheduler.as_ref().map(|scheduler| scheduler.value).unwrap_or_default(),
             scheduler_settings: Settings {
                 maglev_table_size: table_size.as_ref().map_or(defaults.maglev_table_size, |size| size.value),
