@@ -19,7 +19,7 @@ use std::time::Instant;
 #[derive(Debug, Args)]
 pub(super) struct AccessLists {
     /// Numbers of prefixes.
-    #[arg(long, value_delimiter = ',', default_value = "0,100,10k,100k", value_parser = super::parse_count)]
+    #[arg(long, value_delimiter = ',', default_value = "100,10k,100k", value_parser = super::parse_count)]
     prefixes: Vec<usize>,
     /// Clients that are looked up.
     #[arg(long, default_value = "500k", value_parser = super::parse_count)]
