@@ -22,7 +22,7 @@ lists() {
     for suite in "$@"; do
         echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
     done >"$directory/sources.list"
-    apt_of "$(basename "${directory#*lists-}")" apt-get -qq update --allow-releaseinfo-change 2>"$directory/log"
+    apt_of "$(basename "${directory#*lists-}")" apt-get -qq update --allow-releaseinfo-change -o APT::Update::Error-Mode=any 2>"$directory/log"
 }
 
 # apt_of NAME COMMAND... : an apt command over these lists alone.

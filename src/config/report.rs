@@ -6,6 +6,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 
+/// Mistakes that are shown; the others are counted. Whoever has more mended those first.
+const SHOWN: usize = 20;
+
 /// Everything that is wrong with one config.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.render(Renderer::plain()))]
@@ -126,7 +129,8 @@ impl ConfigReport {
 
     fn render(&self, renderer: Renderer) -> String {
         let path = self.path.display().to_string();
-        let problems = self.problems.iter().map(|problem| problem.render(&path, &self.source_text, &renderer));
-        problems.collect::<Vec<_>>().join("\n\n")
+        let shown = self.problems.iter().take(SHOWN).map(|problem| problem.render(&path, &self.source_text, &renderer));
+        let more = self.problems.len().checked_sub(SHOWN + 1).map(|more| format!("and {} more mistakes", more + 1));
+        shown.chain(more).collect::<Vec<_>>().join("\n\n")
     }
 }

@@ -21,11 +21,19 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 impl Daemon {
-    /// Applies the file on disk. What was done, in sentences; nothing if the file means the same as before.
+    /// Applies the file on disk, and logs what became of it. What was done, in sentences; nothing if the file means the same as before.
     ///
     /// # Errors
     /// Why it is refused, perhaps over several lines; the config in force stays.
     pub(super) fn reload(&mut self) -> Result<Vec<String>, String> {
+        let done = self.apply_file();
+        if let Err(message) = &done {
+            warn!("reload refused, the config in force stays:\n{message}");
+        }
+        done
+    }
+
+    fn apply_file(&mut self) -> Result<Vec<String>, String> {
         let new = Config::load(&self.path).map_err(|report| report.to_string())?;
         let fixed = self.config.needs_restart(&new);
         if !fixed.is_empty() {

@@ -183,9 +183,9 @@ fn tell_modes(interfaces: &[Interface], running: &[workers::Running]) {
         let modes: BTreeSet<&str> = queues.map(|queue| queue.got.name()).collect();
         let modes: Vec<&str> = modes.into_iter().collect();
         info!(
-            "interface {}: {} queues, {}, XDP {}",
+            "interface {}: {}, {}, XDP {}",
             interface.name,
-            interface.queues,
+            if interface.queues == 1 { "1 queue".to_owned() } else { format!("{} queues", interface.queues) },
             modes.join(" and "),
             interface.steering.mode().name()
         );

@@ -4,7 +4,7 @@ use super::prerouting::{check_source, opening};
 use super::{Datapath, DropReason, NextHop, Unreachable};
 use crate::conntrack::{ConnectionView, Direction, Expectation};
 use crate::schedule::Request;
-use crate::service::{Backend, Protocol, Service};
+use crate::service::{Backend, Protocol, Service, Snapshot};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -68,6 +68,7 @@ impl Datapath {
         let chosen = service.scheduler.preview(&request, &service.pool.members);
         match chosen.and_then(|chosen| opening(service, chosen, destination.port())) {
             None => Preview::Dropped(DropReason::NoBackend),
+            Some(opening) if !self.has_source(&snapshot, protocol, opening.target) => Preview::Dropped(DropReason::NoSnatPort),
             Some(opening) => Preview::Opens {
                 service: Arc::clone(opening.service),
                 backend: Arc::clone(opening.backend),
@@ -75,6 +76,16 @@ impl Datapath {
                 next: self.next(opening.target.ip()),
             },
         }
+    }
+
+    /// Whether some SNAT address and port toward this backend is free.
+    fn has_source(&self, snapshot: &Snapshot, protocol: Protocol, target: SocketAddr) -> bool {
+        let mut addresses = snapshot.snat.addresses().filter(|address| address.is_ipv4() == target.is_ipv4());
+        let is_free = |address, port| {
+            self.conntrack.find(protocol.number(), target, SocketAddr::new(address, port), &snapshot.timeouts).is_none()
+        };
+        // Others choose by keys and identifiers, of which only their packets know.
+        !protocol.has_ports() || addresses.any(|address| snapshot.snat.ports.clone().any(|port| is_free(address, port)))
     }
 
     /// The way to this address, as a first packet would find it.

@@ -38,6 +38,9 @@ pub trait Ports {
     /// Sleeps until a frame arrives at any port or `timeout` has passed.
     fn wait(&mut self, timeout: Duration) -> io::Result<()>;
 
+    /// Before each sleep: publishes what was counted here. Nothing to do where no kernel is involved.
+    fn publish(&mut self) {}
+
     /// About once a second: publishes what the kernel counted about the rings. Nothing to do where no kernel is involved.
     fn refresh_statistics(&mut self) {}
 }

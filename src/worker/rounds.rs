@@ -101,6 +101,8 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
 
     /// Sleeps until a frame arrives, at most `timeout`.
     pub fn sleep(&mut self, timeout: std::time::Duration) {
+        // Who looks while nothing happens sees all that happened.
+        self.ports.publish();
         if let Err(error) = self.ports.wait(timeout) {
             self.tell(error.to_string());
         }

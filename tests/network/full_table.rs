@@ -36,13 +36,12 @@ fn a_flood_of_syns_disturbs_nobody_who_is_connected() {
             for stream in &mut connected {
                 write!(stream, "X-Round: {round}\r\n").expect("an established connection takes data");
             }
-            // Nobody else is honest: a newcomer's SYN that finds no place is sent again by its kernel.
-            assert_eq!(finish_request(begin_request(lab)), "HTTP/1.1 200 OK", "a newcomer in round {round}");
+            wait_until(&format!("an answer to a newcomer in round {round}"), Duration::from_secs(30), || is_answered(lab));
             let status = lab.weir().status();
             assert!(status["connections"]["count"].as_u64() <= Some(ROOM), "{}", status["connections"]);
         }
         for stream in connected {
-            assert_eq!(finish_request(stream), "HTTP/1.1 200 OK");
+            assert_eq!(finish_request(stream).expect("an answer"), "HTTP/1.1 200 OK");
         }
         let top = json(lab, "conn top --prefix 15 --limit 3 --json");
         let first = &top["clients"][0];
@@ -69,7 +68,7 @@ fn what_happens_to_connections_is_told_as_it_happens() {
 
         let stream = begin_request(lab);
         let client = stream.local_addr().expect("an address").to_string();
-        assert_eq!(finish_request(stream), "HTTP/1.1 200 OK");
+        assert_eq!(finish_request(stream).expect("an answer"), "HTTP/1.1 200 OK");
         let story = events.of(&client, "destroy");
         let kinds: Vec<&str> = story.iter().filter_map(|event| event["event"].as_str()).collect();
         assert_eq!((kinds[0], kinds.contains(&"assured"), kinds.contains(&"update")), ("new", true, true), "{kinds:?}");
@@ -123,7 +122,7 @@ fn the_record_of_a_connection_is_what_its_client_has_seen() {
         let stream = begin_request(lab);
         let opened = began.elapsed();
         let client = stream.local_addr().expect("an address").to_string();
-        assert_eq!(finish_request(stream), "HTTP/1.1 200 OK");
+        assert_eq!(finish_request(stream).expect("an answer"), "HTTP/1.1 200 OK");
         let story = events.of(&client, "destroy");
         let lived = began.elapsed();
         let account = &story.last().expect("the end")["account"];
@@ -155,11 +154,21 @@ fn begin_request(lab: &Lab) -> TcpStream {
 }
 
 /// The first line of the answer.
-fn finish_request(mut stream: TcpStream) -> String {
-    stream.write_all(b"\r\n").expect("the end of the request");
+fn finish_request(mut stream: TcpStream) -> std::io::Result<String> {
+    stream.write_all(b"\r\n")?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer.lines().next().unwrap_or_default().to_owned()
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.lines().next().unwrap_or_default().to_owned())
+}
+
+/// One newcomer. Its SYN is sent again by its kernel if it finds no place; but a handshake that gives way before its last ACK came is
+/// lost, which is rare in a table of a million and less so in one of a thousand, and then a client tries anew.
+fn is_answered(lab: &Lab) -> Option<()> {
+    let stream = begin_request(lab);
+    stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
+    let answer = finish_request(stream).ok()?;
+    assert_eq!(answer, "HTTP/1.1 200 OK");
+    Some(())
 }
 
 fn json(lab: &mut Lab, command: &str) -> Value {

@@ -262,6 +262,10 @@ impl Ports for XskPorts {
         self.report(trouble)
     }
 
+    fn publish(&mut self) {
+        self.sockets.iter().for_each(QueueSocket::publish);
+    }
+
     fn refresh_statistics(&mut self) {
         self.sockets.iter().for_each(QueueSocket::refresh_statistics);
     }

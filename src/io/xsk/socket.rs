@@ -261,9 +261,14 @@ impl QueueSocket {
         io::Error::new(error.kind(), format!("interface {interface} queue {queue} is gone: {error}"))
     }
 
+    /// Publishes what was counted here.
+    pub(super) fn publish(&self) {
+        self.statistics.publish_frames(self.received, self.sent, self.filling, self.in_flight);
+    }
+
     /// Publishes what was counted here and in the kernel.
     pub(super) fn refresh_statistics(&self) {
-        self.statistics.publish_frames(self.received, self.sent, self.filling, self.in_flight);
+        self.publish();
         // Refused only for a socket that was taken down: the numbers stay as they were.
         if let Ok(kernel) = self.rx.fd().xdp_statistics() {
             self.statistics.publish_kernel(&kernel);

@@ -17,7 +17,7 @@ pub enum Link {
     Gone = 2,
 }
 
-/// Numbers of one socket, published by its worker about once a second. Independent numbers: `Relaxed`.
+/// Numbers of one socket, published by its worker before it sleeps, and about once a second. Independent numbers: `Relaxed`.
 #[derive(Debug, Default)]
 pub struct SocketStatistics {
     received: AtomicU64,
