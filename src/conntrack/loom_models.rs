@@ -190,6 +190,29 @@ fn giving_way_and_expiring_at_once_frees_an_entry_once() {
     });
 }
 
+/// Somebody ends everything and sweeps while a worker is about to lose a clash: its entry is freed once.
+#[test]
+fn the_loser_of_a_clash_is_not_ended_by_others() {
+    check(2, || {
+        let conntrack = conntrack(2);
+        let (mut mine, mut theirs) = (conntrack.walker().unwrap(), conntrack.walker().unwrap());
+        assert!(open(&conntrack, &mut mine, 1, 11, Millis(0)));
+        let other = {
+            let conntrack = Shared::clone(&conntrack);
+            thread::spawn(move || open(&conntrack, &mut theirs, 1, 12, Millis(0)))
+        };
+        let ended = conntrack.end_where(DestroyReason::Deleted, Millis(0), &timeouts(), &mut |view| view.backend == 12);
+        sweep(&conntrack, Millis(0));
+        let opened = other.join().unwrap();
+        assert!(!opened && ended == 0, "the first one lives, so the second never is a connection");
+        (0..3).for_each(|_| drop(sweep(&conntrack, Millis(1000))));
+        let table: &Table<V4> = conntrack.table();
+        let taken: Vec<_> = (0..3).filter_map(|_| table.take_number(&mut mine.hoard_v4)).collect();
+        assert!(taken.len() == 2 && taken[0] != taken[1], "{taken:?}");
+        assert!(table.is_clean());
+    });
+}
+
 #[test]
 fn entries_are_handed_out_once() {
     check(3, || {

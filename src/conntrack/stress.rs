@@ -270,7 +270,15 @@ fn lists_are_whole_while_everything_changes() {
             }
         }
     };
+    /// Also when an assertion fails: else the others would go on for ever.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         for seed in [0x1111_2222_3333_4444, 0x5555_6666_7777_8888] {
             scope.spawn(change(seed));
         }
@@ -288,7 +296,6 @@ fn lists_are_whole_while_everything_changes() {
             let residents = listed.iter().filter(|view| port_of(view) > 20_000).count();
             assert_eq!(residents, RESIDENTS as usize, "residents are missing or doubled");
         }
-        stop.store(true, Relaxed);
     });
     assert!(changes.into_inner() > 1000);
     let listed = list(&conntrack);

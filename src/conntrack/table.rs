@@ -280,7 +280,8 @@ impl<F: Family> Table<F> {
         FreeList::put_back(self.entries.items(), hoard, connection.number);
     }
 
-    /// Leaves an entry that others may have seen through its reply tuple; the next sweep frees it.
+    /// Leaves an entry that others may have seen through its reply tuple; the next sweep frees it. Nobody else ends it meanwhile: only what
+    /// is placed is ended ([`Table::kill_number`], early drop, expiry).
     fn abandon(&self, entry: &Entry<F>, number: u32) {
         entry.set_state(entry.state().with(State::CONFIRMED | State::DYING | State::ABANDONED));
         self.agenda.urge(number);
@@ -291,10 +292,15 @@ impl<F: Family> Table<F> {
         self.kill_number(found.number)
     }
 
-    /// As [`Table::kill`].
+    /// As [`Table::kill`]. The caller is inside.
     pub(super) fn kill_number(&self, number: u32) -> bool {
         let entry = self.entry(number);
         let mut seen = entry.state();
+        // Confirmed a moment before it is placed, it is its opener's still, who may have to give it up: ended here as well, it would be
+        // freed twice.
+        if seen.is_live() && !self.is_placed(number, self.hash(&entry.tuple(Direction::Original))) {
+            return false;
+        }
         while seen.is_live() {
             match entry.change_state(seen, seen.with(State::DYING)) {
                 // The index slots go with the sweep; lookups skip them because of the state.
