@@ -167,7 +167,7 @@ impl Registry {
             let id = known.get(&(config.name.clone(), backend.address));
             backends.push(match id.and_then(|id| self.backends[usize::from(id.0)].clone()) {
                 Some(kept) => {
-                    kept.member.set_weight(backend.weight);
+                    kept.change_weight(|weight| weight.configured = backend.weight);
                     kept.member.set_priority(backend.priority);
                     kept.member.set_overflow_at(backend.overflow_at);
                     if config.health.is_none() {
@@ -183,7 +183,9 @@ impl Registry {
                 }
             });
         }
-        Arc::new(Pool::new(&config.name, backends))
+        let pool = Pool::new(&config.name, backends);
+        pool.weigh();
+        Arc::new(pool)
     }
 
     /// At the lowest free id; `check` has seen that there is one.

@@ -83,7 +83,7 @@ impl Daemon {
         let detail = detail.and_then(|last| last.as_ref().err()).map(ToString::to_string);
         admin::Backend {
             address: backend.address(),
-            weight: backend.member.configured_weight(),
+            weight: backend.weight().whole(),
             health: health.to_owned(),
             detail,
             connections: backend.member.connections(),

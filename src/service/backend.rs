@@ -1,10 +1,11 @@
 //! A backend: the address that connections are sent to, and what is counted about it.
 
+use super::Weight;
 use crate::conntrack::Millis;
 use crate::schedule::Member;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Index of a backend for as long as a connection refers to it; the control thread gives it out and keeps it over reloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,6 +20,8 @@ pub struct Backend {
     pub pool: String,
     /// What the schedulers see.
     pub member: Arc<Member>,
+    /// What its weight is made of. The control thread's alone; [`super::Pool::weigh`] tells the schedulers.
+    weight: Mutex<Weight>,
     /// Connections confirmed since the daemon started.
     pub total_connections: AtomicU64,
     /// The next hop toward it as a first packet last looked it up: 1, epoch (16), number (16); 0 not yet.
@@ -39,6 +42,7 @@ impl Backend {
         Self {
             id,
             pool: pool.to_owned(),
+            weight: Mutex::new(Weight::new(member.configured_weight())),
             member,
             total_connections: AtomicU64::new(0),
             hop: AtomicU64::new(0),
@@ -50,6 +54,16 @@ impl Backend {
     /// Where connections are sent.
     pub fn address(&self) -> SocketAddr {
         self.member.address
+    }
+
+    /// What its weight is made of.
+    pub fn weight(&self) -> Weight {
+        *self.weight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what its weight is made of; the owner calls [`super::Pool::weigh`] afterwards.
+    pub fn change_weight(&self, change: impl FnOnce(&mut Weight)) {
+        change(&mut self.weight.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     // Relaxed, all of them: numbers that publish nothing.

@@ -5,9 +5,11 @@ mod backend;
 mod pool;
 mod snapshot;
 mod vip;
+mod weight;
 
 pub use access::Access;
 pub use backend::{Backend, BackendId};
 pub use pool::Pool;
 pub use snapshot::{Snapshot, SnatPool};
 pub use vip::{Helper, Protocol, Service, ServiceId, Services, data_port};
+pub use weight::Weight;
