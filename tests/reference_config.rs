@@ -60,12 +60,14 @@ fn base() -> BTreeMap<&'static str, Lines> {
         ("conntrack", lines(&[])),
         ("fragments", lines(&[])),
         ("admin", lines(&[])),
+        ("reload", lines(&[])),
         ("snat", lines(&[("addresses", "[\"10.0.0.200\"]")])),
         ("timeouts", lines(&[])),
         ("service", lines(&[("name", "\"web\""), ("vip", "\"10.0.0.100:443\""), ("protocol", "\"tcp\""), ("pool", "\"web\"")])),
         ("pool", lines(&[("name", "\"web\"")])),
         ("pool.backends", lines(&[("address", "\"10.1.0.11:8443\"")])),
         ("pool.health", lines(&[("type", "\"http\"")])),
+        ("pool.drain", lines(&[])),
     ])
 }
 
@@ -80,10 +82,11 @@ fn write(config: &BTreeMap<&str, Lines>) -> String {
         text += &if many { format!("[[{table}]]\n") } else { format!("[{table}]\n") };
         lines.iter().for_each(|(key, value)| text += &format!("{key} = {value}\n"));
         if *table == "pool" {
-            let [health, backends] = ["pool.health", "pool.backends"].map(|table| inline(&config[table]));
+            let [health, drain, backends] = ["pool.health", "pool.drain", "pool.backends"].map(|table| inline(&config[table]));
             // A test may have given the whole of it.
             let given = |key| lines.contains_key(key);
             text += &if given("health") { String::new() } else { format!("health = {health}\n") };
+            text += &if given("drain") { String::new() } else { format!("drain = {drain}\n") };
             text += &if given("backends") { String::new() } else { format!("backends = [{backends}]\n") };
         }
     }
@@ -238,6 +241,11 @@ fn a_reload_applies_what_it_is_said_to() {
             ("service", "hash_balance_factor") => "150",
             ("pool.backends", "priority") => "3",
             ("service" | "pool", "name" | "pool") => continue, // Names that refer to each other; a name is no setting.
+            ("reload", "overrides") => "\"drop\"",
+            ("pool", "drain") => "{ udp = \"rehash\" }",
+            ("pool.drain", "deadline" | "failed_deadline") => "\"7s\"",
+            ("pool.drain", "tcp") => "\"wait\"",
+            ("pool.drain", "udp") => "\"rehash\"",
             ("pool", "health") => "{ type = \"tcp\" }",
             ("pool", "backends") => "[{ address = \"10.1.0.12:80\" }]",
             ("pool.backends", "address") => "\"10.1.0.12:80\"",

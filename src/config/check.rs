@@ -2,6 +2,7 @@
 
 mod access;
 mod cross;
+mod drain;
 mod interface;
 mod pool;
 mod problems;
@@ -25,6 +26,7 @@ pub(super) fn check(raw: &Raw) -> Result<Config, Vec<Problem>> {
     let tracking = settings::check_tracking(&raw.conntrack, &mut problems);
     let fragments = settings::check_fragments(&raw.fragments, &mut problems);
     let admin_socket = settings::check_socket(&raw.admin, &mut problems);
+    let reload = settings::check_reload(&raw.reload, &mut problems);
     let timeouts = settings::check_timeouts(raw, &mut problems);
     let snat = snat::check_snat(raw, &mut problems);
     let pools = pool::check_pools(raw, &mut problems);
@@ -40,6 +42,7 @@ pub(super) fn check(raw: &Raw) -> Result<Config, Vec<Problem>> {
         tracking,
         fragments,
         admin_socket,
+        reload,
         snat: snat.pool(),
         timeouts,
         services: services.into_iter().map(|service| service.checked).collect(),

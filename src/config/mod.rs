@@ -8,12 +8,13 @@ mod restart;
 mod value;
 
 pub use report::{ConfigReport, Place, Problem};
+pub(crate) use value::brief;
 
 use crate::conntrack::{FragmentLimits, Spared, Timeouts, l4proto};
 use crate::health;
 use crate::io::xsk::Mode;
 use crate::schedule;
-use crate::service::{Helper, Protocol, SnatPool};
+use crate::service::{Drain, Helper, Protocol, SnatPool};
 use ipnet::IpNet;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
@@ -41,6 +42,8 @@ pub struct Config {
     pub fragments: FragmentLimits,
     /// Where the admin socket is.
     pub admin_socket: PathBuf,
+    /// What a reload does beside applying the file.
+    pub reload: Reload,
     /// Source addresses and ports toward the backends. At least one address of every family that a service has.
     pub snat: SnatPool,
     /// How long a connection may be silent.
@@ -120,6 +123,28 @@ impl Idle {
     pub const NAMES: &'static [(&'static str, Idle)] = &[("sleep", Idle::Sleep), ("spin", Idle::Spin)];
 }
 
+/// `[reload]`: what a reload does beside applying the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reload {
+    /// What becomes of what was set at run time.
+    pub overrides: Overrides,
+}
+
+/// What a reload does with drains and weights that were set at run time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overrides {
+    /// They stay, for backends that the file still has.
+    #[default]
+    Keep,
+    /// The file alone counts.
+    Drop,
+}
+
+impl Overrides {
+    /// The names in the config.
+    pub const NAMES: &'static [(&'static str, Overrides)] = &[("keep", Overrides::Keep), ("drop", Overrides::Drop)];
+}
+
 /// `[[service]]`: what clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -154,6 +179,8 @@ pub struct Pool {
     pub name: String,
     /// `None`: backends are not probed and always count as up.
     pub health: Option<health::Settings>,
+    /// What becomes of the connections of a backend that takes no new ones.
+    pub drain: Drain,
     /// In the order of the file; at least one, all of one family, addresses unique.
     pub backends: Vec<Backend>,
 }

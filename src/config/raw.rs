@@ -23,6 +23,8 @@ pub(super) struct Raw {
     pub(super) fragments: Fragments,
     #[serde(default)]
     pub(super) admin: Admin,
+    #[serde(default)]
+    pub(super) reload: Reload,
     pub(super) snat: Maybe<Snat>,
     #[serde(default)]
     pub(super) timeouts: BTreeMap<Spanned<String>, Spanned<String>>,
@@ -78,6 +80,12 @@ pub(super) struct Admin {
     pub(super) socket: Maybe<String>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reload {
+    pub(super) overrides: Maybe<String>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Snat {
@@ -107,7 +115,17 @@ pub(super) struct Service {
 pub(super) struct Pool {
     pub(super) name: Maybe<String>,
     pub(super) health: Maybe<Health>,
+    pub(super) drain: Maybe<Drain>,
     pub(super) backends: Maybe<Vec<Spanned<Backend>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Drain {
+    pub(super) deadline: Maybe<String>,
+    pub(super) failed_deadline: Maybe<String>,
+    pub(super) tcp: Maybe<String>,
+    pub(super) udp: Maybe<String>,
 }
 
 #[derive(Debug, Deserialize)]

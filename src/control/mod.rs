@@ -4,6 +4,7 @@ mod addresses;
 mod audience;
 mod complaints;
 mod daemon;
+mod departure;
 mod desk;
 mod error;
 mod event_loop;

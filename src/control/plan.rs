@@ -1,6 +1,7 @@
 //! What a reload changes, in sentences.
 
-use crate::config::{Backend, Config, Pool, Service};
+use super::departure;
+use crate::config::{Backend, Config, Overrides, Pool, Service};
 use crate::conntrack::Spared;
 use crate::service::Helper;
 use std::net::SocketAddr;
@@ -23,6 +24,10 @@ pub(super) fn plan(old: &Config, new: &Config) -> Vec<String> {
     }
     if old.tracking != new.tracking {
         steps.push("tracking: changed, for all connections from now on".into());
+    }
+    if old.reload.overrides != new.reload.overrides {
+        let become_of = if new.reload.overrides == Overrides::Keep { "stay" } else { "are dropped" };
+        steps.push(format!("reload: drains and weights set at run time {become_of} from now on"));
     }
     if steps.is_empty() && old != new {
         steps.push("the order of services or pools changed".into());
@@ -92,7 +97,7 @@ fn plan_pools(old: &Config, new: &Config, steps: &mut Vec<String>) {
         }
     }
     for gone in old.pools.iter().filter(|known| new.pool(&known.name).is_none()) {
-        steps.push(format!("pool {}: removed, its connections go on until they end", gone.name));
+        steps.push(format!("pool {}: removed, {}", gone.name, departure::sentence(&gone.drain)));
     }
 }
 
@@ -106,11 +111,14 @@ fn plan_pool(old: &Pool, new: &Pool, steps: &mut Vec<String>) {
         }
     }
     for gone in old.backends.iter().filter(|backend| find(new, backend.address).is_none()) {
-        steps.push(format!("pool {name}: backend {} removed, its connections go on until they end", gone.address));
+        steps.push(format!("pool {name}: backend {} removed, {}", gone.address, departure::sentence(&new.drain)));
     }
     if old.health != new.health {
         let how = if new.health.is_some() { "changed" } else { "removed, every backend counts as up" };
         steps.push(format!("pool {name}: health check {how}"));
+    }
+    if old.drain != new.drain {
+        steps.push(format!("pool {name}: drain changed: {}", departure::sentence(&new.drain)));
     }
 }
 

@@ -2,8 +2,13 @@
 
 use arc_swap::ArcSwapOption;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
+
+/// Its health checks failed.
+const UNHEALTHY: u8 = 1;
+/// Somebody drains it.
+const DRAINED: u8 = 2;
 
 /// One backend as schedulers see it. Shared between the snapshot that workers read and the control thread, and by all services of a pool.
 ///
@@ -15,7 +20,8 @@ pub struct Member {
     /// Address and port of the backend; hashing schedulers know it by this.
     pub address: SocketAddr,
     weight: AtomicU32,
-    eligible: AtomicBool,
+    /// Why it may not be chosen, a bit for each reason; 0: it may.
+    refusals: AtomicU8,
     connections: AtomicU32,
     priority: AtomicU32,
     overflow_at: AtomicU32,
@@ -53,7 +59,7 @@ impl Member {
         Self {
             address,
             weight: AtomicU32::new(weight),
-            eligible: AtomicBool::new(eligible),
+            refusals: AtomicU8::new(if eligible { 0 } else { UNHEALTHY }),
             connections: AtomicU32::new(0),
             priority: AtomicU32::new(0),
             overflow_at: AtomicU32::new(u32::MAX),
@@ -64,7 +70,7 @@ impl Member {
 
     /// The weight in force, 0 for a member that may not be chosen (down, draining or weight 0).
     pub fn weight(&self) -> u32 {
-        if self.eligible.load(Relaxed) { self.weight.load(Relaxed) } else { 0 }
+        if self.refusals.load(Relaxed) == 0 { self.weight.load(Relaxed) } else { 0 }
     }
 
     /// The weight as configured, whatever the health.
@@ -78,14 +84,31 @@ impl Member {
         self.tell();
     }
 
-    /// Whether health and draining allow new connections.
+    /// Whether its health allows new connections.
     pub fn is_eligible(&self) -> bool {
-        self.eligible.load(Relaxed)
+        self.refusals.load(Relaxed) & UNHEALTHY == 0
     }
 
-    /// Allows or forbids new connections; the owner calls [`super::Scheduler::refresh`] afterwards.
+    /// Its health allows or forbids new connections; the owner calls [`super::Scheduler::refresh`] afterwards.
     pub fn set_eligible(&self, eligible: bool) {
-        self.eligible.store(eligible, SeqCst);
+        self.refuse(UNHEALTHY, !eligible);
+    }
+
+    /// Whether somebody drains it, whatever its health.
+    pub fn is_drained(&self) -> bool {
+        self.refusals.load(Relaxed) & DRAINED != 0
+    }
+
+    /// Forbids new connections until this is taken back; the owner calls [`super::Scheduler::refresh`] afterwards.
+    pub fn set_drained(&self, drained: bool) {
+        self.refuse(DRAINED, drained);
+    }
+
+    fn refuse(&self, reason: u8, refused: bool) {
+        match refused {
+            true => self.refusals.fetch_or(reason, SeqCst),
+            false => self.refusals.fetch_and(!reason, SeqCst),
+        };
         self.tell();
     }
 
@@ -128,7 +151,7 @@ impl Member {
     }
 
     pub(super) fn standing(&self) -> Standing {
-        let weight = if self.eligible.load(SeqCst) { self.weight.load(SeqCst) } else { 0 };
+        let weight = if self.refusals.load(SeqCst) == 0 { self.weight.load(SeqCst) } else { 0 };
         Standing { connections: self.connections.load(SeqCst), weight, overflow_at: self.overflow_at.load(SeqCst) }
     }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod backend;
+mod drain;
 mod pool;
 mod snapshot;
 mod vip;
@@ -9,6 +10,7 @@ mod weight;
 
 pub use access::Access;
 pub use backend::{Backend, BackendId};
+pub use drain::{AtDeadline, Datagrams, Drain};
 pub use pool::Pool;
 pub use snapshot::{Snapshot, SnatPool};
 pub use vip::{Helper, Protocol, Service, ServiceId, Services, data_port};

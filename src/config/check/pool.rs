@@ -1,10 +1,12 @@
 //! `[[pool]]`
 
+use super::drain::check_drain;
 use super::problems::{Located, Problems};
 use crate::config::raw::{self, Raw};
 use crate::config::value::{self, Complaint, Endpoint, duration, endpoint, family, one_of, refuse, whole};
 use crate::config::{Backend, Place, Pool, Problem};
 use crate::health::{Probe, Settings, Start, StatusSet};
+use crate::service::Drain;
 use serde_spanned::Spanned;
 use std::ops::Range;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use std::time::Duration;
 pub(super) struct Checked {
     pub(super) name: Option<Located<String>>,
     pub(super) health: Option<Located<Settings>>,
+    drain: Drain,
     pub(super) backends: Vec<Located<Endpoint>>,
     /// The list of backends, or the whole pool where there is none.
     pub(super) list: Range<usize>,
@@ -40,6 +43,7 @@ impl Checked {
         Pool {
             name: self.name.map(|name| name.value).unwrap_or_default(),
             health: self.health.map(|health| health.value),
+            drain: self.drain,
             backends: backends.collect(),
         }
     }
@@ -65,7 +69,8 @@ fn check_pool(raw: &Spanned<raw::Pool>, problems: &mut Problems) -> Checked {
     problems.unique("pool.backends.address", backends.iter(), |backend| format!("{} is in this pool twice", backend.socket()));
     check_alike(&backends, problems);
     let health = pool.health.as_ref().map(|health| Located { value: check_health(health, problems), span: health.span() });
-    Checked { name, health, backends, list: list.map_or_else(|| raw.span(), Spanned::span), ranks }
+    let drain = pool.drain.as_ref().map(|drain| check_drain(drain.get_ref(), problems)).unwrap_or_default();
+    Checked { name, health, drain, backends, list: list.map_or_else(|| raw.span(), Spanned::span), ranks }
 }
 
 fn check_backend(raw: &Spanned<raw::Backend>, problems: &mut Problems) -> Option<(Located<Endpoint>, Ranks)> {

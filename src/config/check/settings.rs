@@ -1,9 +1,9 @@
-//! `[worker]`, `[conntrack]`, `[admin]`, `[timeouts]`
+//! `[worker]`, `[conntrack]`, `[fragments]`, `[admin]`, `[reload]`, `[timeouts]`
 
 use super::problems::{Located, Problems};
 use crate::config::raw::{self, Raw};
 use crate::config::value::{Complaint, duration, one_of, quoted, refuse, whole};
-use crate::config::{Idle, Place, Problem, Worker};
+use crate::config::{Idle, Overrides, Place, Problem, Reload, Worker};
 use crate::conntrack::l4proto::{self, Verify};
 use crate::conntrack::{FragmentLimits, MAX_TIMEOUT, Spared, Timeouts, belongs_to};
 use crate::service::Protocol;
@@ -111,6 +111,13 @@ pub(super) fn check_socket(raw: &raw::Admin, problems: &mut Problems) -> PathBuf
         }
         refuse(format!("{path:?} cannot be a socket"), format!("an absolute path of at most {MOST_SOCKET_BYTES} bytes"))
     })
+}
+
+pub(super) fn check_reload(raw: &raw::Reload, problems: &mut Problems) -> Reload {
+    let overrides = problems.value_or("reload.overrides", raw.overrides.as_ref(), Overrides::default(), |text| {
+        one_of("way to treat overrides", text, Overrides::NAMES)
+    });
+    Reload { overrides }
 }
 
 pub(super) fn check_timeouts(raw: &Raw, problems: &mut Problems) -> Timeouts {
