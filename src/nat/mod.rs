@@ -3,6 +3,7 @@
 pub mod ftp;
 pub mod icmp_error;
 pub mod icmp_limit;
+pub mod tcp_reset;
 
 mod icmp_reply;
 mod mangle;

@@ -43,6 +43,8 @@ pub mod v4 {
     pub const UNREACHABLE: u8 = 3;
     /// Code of [`UNREACHABLE`]: fragmentation needed and DF set; the next-hop MTU stands in bytes 6 and 7 (RFC 1191, section 4).
     pub const FRAGMENTATION_NEEDED: u8 = 4;
+    /// Code of [`UNREACHABLE`]: communication administratively prohibited (RFC 1812, section 5.2.7.1).
+    pub const PROHIBITED: u8 = 13;
     /// Time exceeded; code 0 is in transit.
     pub const TIME_EXCEEDED: u8 = 11;
     /// Parameter problem.
@@ -67,6 +69,8 @@ pub mod v6 {
     pub const ECHO_REPLY: u8 = 129;
     /// Destination unreachable.
     pub const UNREACHABLE: u8 = 1;
+    /// Code of [`UNREACHABLE`]: communication administratively prohibited (RFC 4443, section 3.1).
+    pub const PROHIBITED: u8 = 1;
     /// Packet too big; the MTU stands in bytes 4 to 7 (RFC 4443, section 3.2).
     pub const PACKET_TOO_BIG: u8 = 2;
     /// Time exceeded; code 0 is in transit.

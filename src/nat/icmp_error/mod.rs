@@ -36,6 +36,8 @@ pub enum IcmpError {
     },
     /// Its TTL or hop limit ran out in transit (RFC 792; RFC 4443, section 3.3).
     TimeExceeded,
+    /// It may not go on though there is a way: communication administratively prohibited (RFC 1812, section 5.2.7.1; RFC 4443, section 3.1).
+    Prohibited,
 }
 
 /// Why no error may be sent about a packet. The frame is untouched.
@@ -49,6 +51,10 @@ pub enum Refused {
     NotOneHost,
     /// The buffer is too short for the answer.
     NoRoom,
+    /// A RST is not answered with a RST.
+    AboutReset,
+    /// Only a whole TCP segment is answered with a RST.
+    NotTcp,
 }
 
 /// Turns the frame in the first `length` bytes of `buffer`, of which `headers` are the parsed headers, into `error` to its sender.
@@ -81,21 +87,32 @@ pub fn answer(buffer: &mut [u8], length: usize, headers: &Headers, error: IcmpEr
 
 /// RFC 1122, section 3.2.2, and RFC 4443, section 2.4 (e): what an error is never sent about.
 fn may_answer(frame: &[u8], headers: &Headers) -> Result<(), Refused> {
-    // The lowest bit of the first byte marks a group of stations (IEEE 802.3, section 3.2.3).
-    if (frame[0] | frame[6]) & 1 != 0 {
-        return Err(Refused::NotOneHost);
-    }
+    is_between_hosts(frame, headers)?;
     match headers.ip {
         Ip::V4 => may_answer_v4(frame, headers),
-        Ip::V6 => may_answer_v6(frame, headers),
+        Ip::V6 => may_answer_v6(headers),
     }
 }
 
+/// Whether it was sent by one host to one host, on both layers.
+pub(super) fn is_between_hosts(frame: &[u8], headers: &Headers) -> Result<(), Refused> {
+    // The lowest bit of the first byte marks a group of stations (IEEE 802.3, section 3.2.3).
+    let stations = (frame[0] | frame[6]) & 1 == 0;
+    let addresses = match headers.ip {
+        Ip::V4 => {
+            let addresses = headers.addresses_v4(frame);
+            is_one_host_v4((addresses >> 32) as u32) && is_one_host_v4(addresses as u32)
+        }
+        Ip::V6 => {
+            let [source_upper, source_lower, destination_upper, _] = headers.addresses_v6(frame);
+            let multicast = |upper: u64| upper >> 56 == 0xff;
+            !multicast(source_upper) && !multicast(destination_upper) && (source_upper != 0 || source_lower > 1)
+        }
+    };
+    if stations && addresses { Ok(()) } else { Err(Refused::NotOneHost) }
+}
+
 fn may_answer_v4(frame: &[u8], headers: &Headers) -> Result<(), Refused> {
-    let addresses = headers.addresses_v4(frame);
-    if !is_one_host_v4((addresses >> 32) as u32) || !is_one_host_v4(addresses as u32) {
-        return Err(Refused::NotOneHost);
-    }
     if be16(frame, headers.l3() + ipv4::FRAGMENT) & ipv4::FRAGMENT_OFFSET != 0 {
         return Err(Refused::LaterFragment);
     }
@@ -113,12 +130,7 @@ fn is_one_host_v4(address: u32) -> bool {
 }
 
 /// RFC 4443 has no rule about later fragments: their sender, too, must learn the MTU.
-fn may_answer_v6(frame: &[u8], headers: &Headers) -> Result<(), Refused> {
-    let [source_upper, source_lower, destination_upper, _] = headers.addresses_v6(frame);
-    let multicast = |upper: u64| upper >> 56 == 0xff;
-    if multicast(source_upper) || multicast(destination_upper) || (source_upper == 0 && source_lower <= 1) {
-        return Err(Refused::NotOneHost);
-    }
+fn may_answer_v6(headers: &Headers) -> Result<(), Refused> {
     match headers.payload {
         Payload::Icmp(kind) if icmp::v6::is_error(kind) => Err(Refused::AboutIcmp),
         Payload::Fragment if headers.protocol == icmp::ICMPV6 => Err(Refused::AboutIcmp),
@@ -127,7 +139,7 @@ fn may_answer_v6(frame: &[u8], headers: &Headers) -> Result<(), Refused> {
 }
 
 /// The answer goes to the station that sent the frame, from the one that it was sent to. A tag stays.
-fn swap_stations(frame: &mut [u8]) {
+pub(super) fn swap_stations(frame: &mut [u8]) {
     let (destination, rest) = frame.split_at_mut(6);
     destination.swap_with_slice(&mut rest[..6]);
 }
@@ -157,6 +169,7 @@ fn write_v4(packet: &mut [u8], error: IcmpError) {
         // The MTU stands in the lower half (RFC 1191, section 4).
         IcmpError::TooBig { mtu } => (icmp::v4::UNREACHABLE, icmp::v4::FRAGMENTATION_NEEDED, mtu.min(0xffff)),
         IcmpError::TimeExceeded => (icmp::v4::TIME_EXCEEDED, 0, 0),
+        IcmpError::Prohibited => (icmp::v4::UNREACHABLE, icmp::v4::PROHIBITED, 0),
     };
     write_message(message, kind, code, rest, 0);
 }
@@ -179,6 +192,7 @@ fn write_v6(packet: &mut [u8], error: IcmpError) {
     let (kind, code, rest) = match error {
         IcmpError::TooBig { mtu } => (icmp::v6::PACKET_TOO_BIG, 0, mtu),
         IcmpError::TimeExceeded => (icmp::v6::TIME_EXCEEDED, 0, 0),
+        IcmpError::Prohibited => (icmp::v6::UNREACHABLE, icmp::v6::PROHIBITED, 0),
     };
     write_message(message, kind, code, rest, pseudo_header);
 }

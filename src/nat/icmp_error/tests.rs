@@ -81,6 +81,7 @@ fn check(frame: &[u8], answer: &[u8], error: IcmpError) {
                     Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: mtu as u16 })
                 }
                 IcmpError::TimeExceeded => Icmpv4Type::TimeExceeded(etherparse::icmpv4::TimeExceededCode::TtlExceededInTransit),
+                IcmpError::Prohibited => Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::FilterProhibited),
             };
             assert_eq!(icmp.icmp_type(), expected);
         }
@@ -94,6 +95,7 @@ fn check(frame: &[u8], answer: &[u8], error: IcmpError) {
             let expected = match error {
                 IcmpError::TooBig { mtu } => Icmpv6Type::PacketTooBig { mtu },
                 IcmpError::TimeExceeded => Icmpv6Type::TimeExceeded(etherparse::icmpv6::TimeExceededCode::HopLimitExceeded),
+                IcmpError::Prohibited => Icmpv6Type::DestinationUnreachable(etherparse::icmpv6::DestUnreachableCode::Prohibited),
             };
             assert_eq!(icmp.icmp_type(), expected);
         }
@@ -106,7 +108,11 @@ proptest! {
     fn every_answer_is_right(v6: bool, tag in prop::option::of(1u16..4095), payload in 0usize..1900, padding in 0usize..40, mtu in prop::option::of(68u32..=65535)) {
         let mut frame = udp(v6, tag, payload);
         frame.resize(frame.len() + padding, 0);
-        let error = mtu.map_or(IcmpError::TimeExceeded, |mtu| IcmpError::TooBig { mtu });
+        let error = match mtu {
+            Some(mtu) if mtu % 2 == 0 => IcmpError::TooBig { mtu },
+            Some(_) => IcmpError::Prohibited,
+            None => IcmpError::TimeExceeded,
+        };
         check(&frame, &answered(&frame, error).unwrap(), error);
     }
 
