@@ -2,7 +2,8 @@
 # sudo scripts/bench-veth.sh [--quick] [--runs N] [--flows "1024 32768 250000"] [--protocol udp|tcp] [--rate PPS] [--seconds S]
 #
 # How much is lost against a program that does nothing: weir, a bare AF_XDP forwarder and the kernel's own full-NAT (nftables), each
-# between two veth pairs, measured in turn, medians of N runs (5).
+# between two veth pairs. A run measures each for S seconds, one after the other; the next run in the opposite order. Rates are medians
+# of N runs (9), and so are ratios: each is of two measurements of the same run, for what a shared machine gives changes from second to second.
 #
 #   client ── c0 ═ l0 ── bare | weir | nftables ── l1 ═ s0 ── server
 #
@@ -16,7 +17,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
 
-runs=5 flows="1024 32768 250000" protocol=udp rate=1500000 seconds=3
+runs=9 flows="1024 32768 250000" protocol=udp rate=1500000 seconds=1
 while [ $# -gt 0 ]; do
     case $1 in
     --quick) runs=1 flows="1024 32768" seconds=1 ;;
@@ -171,18 +172,28 @@ done
 say "Measuring: $protocol, offered $(awk "BEGIN { print $rate / 1e6 }") Mpps, medians of $runs runs of $seconds s"
 printf 'core 0: generator, receive softirq; core 1: forwarder, transmission, sink; load before: %s\n\n' "$(cut -d' ' -f1 /proc/loadavg)"
 printf '%-9s %9s %9s %9s %9s %10s %9s\n' way flows bare weir nftables weir/bare weir/nft
+# ratios OF BY : what came out in each run, divided.
+ratios() { paste "$1" "$2" | awk '{ print $2 ? $1 / $2 : 0 }'; }
+
+reversed() { printf '%s\n' "$@" | tac; }
+
 for way in one two; do
     option=
     [ "$way" = one ] || option=--two-way
     for count in $flows; do
+        of=$directory/$way-$count
+        order=$systems
         for run in $(seq "$runs"); do
-            for system in $systems; do
+            for system in $order; do
                 # shellcheck disable=SC2086 # no word or one
-                measure "$system" "$count" $option >>"$directory/$way-$count-$system" || die "$system, run $run, failed: $(cat "$directory/$system.log")"
+                measure "$system" "$count" $option >>"$of-$system" || die "$system, run $run, failed: $(cat "$directory/$system.log")"
             done
+            # shellcheck disable=SC2086 # a word a system
+            order=$(reversed $order)
         done
-        printf '%s %s %s %s %s\n' "$way" "$count" "$(median <"$directory/$way-$count-bare")" \
-            "$(median <"$directory/$way-$count-weir")" "$(median <"$directory/$way-$count-nft")" |
-            awk '{ printf "%-9s %9d %9.3f %9.3f %9.3f %10.2f %9.2f\n", $1, $2, $3, $4, $5, $3 ? $4 / $3 : 0, $5 ? $4 / $5 : 0 }'
+        # shellcheck disable=SC2046 # a word a number
+        printf '%-9s %9d %9.3f %9.3f %9.3f %10.2f %9.2f\n' "$way" "$count" \
+            $(for system in $systems; do median <"$of-$system"; done) \
+            "$(ratios "$of-weir" "$of-bare" | median)" "$(ratios "$of-weir" "$of-nft" | median)"
     done
 done
