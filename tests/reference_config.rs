@@ -241,6 +241,7 @@ fn a_reload_applies_what_it_is_said_to() {
             ("service", "hash_balance_factor") => "150",
             ("pool.backends", "priority") => "3",
             ("service" | "pool", "name" | "pool") => continue, // Names that refer to each other; a name is no setting.
+            ("reload", "watch") => "true",
             ("reload", "overrides") => "\"drop\"",
             ("pool", "drain") => "{ udp = \"rehash\" }",
             ("pool.drain", "deadline" | "failed_deadline") => "\"7s\"",

@@ -42,7 +42,7 @@ pub struct Config {
     pub fragments: FragmentLimits,
     /// Where the admin socket is.
     pub admin_socket: PathBuf,
-    /// What a reload does beside applying the file.
+    /// When the file is applied anew, and when it is not.
     pub reload: Reload,
     /// Source addresses and ports toward the backends. At least one address of every family that a service has.
     pub snat: SnatPool,
@@ -123,9 +123,11 @@ impl Idle {
     pub const NAMES: &'static [(&'static str, Idle)] = &[("sleep", Idle::Sleep), ("spin", Idle::Spin)];
 }
 
-/// `[reload]`: what a reload does beside applying the file.
+/// `[reload]`: when the file is applied anew, when it is not, and what happens beside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reload {
+    /// Whether an edit of the file is applied without being asked for.
+    pub watch: bool,
     /// What becomes of what was set at run time.
     pub overrides: Overrides,
 }

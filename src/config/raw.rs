@@ -83,6 +83,7 @@ pub(super) struct Admin {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reload {
+    pub(super) watch: Maybe<bool>,
     pub(super) overrides: Maybe<String>,
 }
 

@@ -5,6 +5,7 @@ use super::desk::Question;
 use super::expiry::Expiry;
 use super::interface::Interface;
 use super::registry::{Registry, set_health};
+use super::watch::Watch;
 use super::workers::{self, Running};
 use super::{StartError, retired, start};
 use crate::admin::Server;
@@ -35,6 +36,7 @@ pub(super) struct Daemon {
     pub(super) _socket: start::SocketFile,
     pub(super) addresses: Addresses,
     pub(super) path: PathBuf,
+    pub(super) watch: Watch,
     pub(super) config: Config,
     pub(super) registry: Registry,
     pub(super) datapath: Arc<Datapath>,
@@ -58,7 +60,7 @@ impl Daemon {
     pub(super) fn next_wake(&self) -> Monotonic {
         let probe =
             self.checker.next_deadline().map_or(u64::MAX, |deadline| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX));
-        self.expiry.next().min(self.refresh_at).min(self.retired.next()).min(Monotonic(probe))
+        self.expiry.next().min(self.refresh_at).min(self.retired.next()).min(self.watch.next()).min(Monotonic(probe))
     }
 
     /// Does what is due.
@@ -68,6 +70,11 @@ impl Daemon {
         if now >= self.refresh_at {
             self.refresh_at = Monotonic(now.0 + REFRESH_EVERY);
             self.complain("touch neighbours", |daemon| daemon.mirror.refresh(&mut daemon.netlink));
+        }
+        if self.watch.is_due(now) {
+            info!("{} was edited", self.path.display());
+            // What became of it is in the log.
+            let _ = self.reload();
         }
         if let Some(unused) = self.retired.run(now, &self.datapath) {
             self.release(&unused);

@@ -2,6 +2,7 @@
 
 use super::complaints::Complaints;
 use super::daemon::Daemon;
+use super::watch::Watch;
 use super::{StartError, start};
 use crate::config::Config;
 use crate::health::Checker;
@@ -23,6 +24,7 @@ const SIGNALS: Token = Token(0);
 const KERNEL: Token = Token(1);
 const ADMIN: Token = Token(2);
 const WAKE: Token = Token(3);
+const FILE: Token = Token(4);
 /// One for each backend that is probed.
 const PROBES: Range<usize> = 16..16 + (1 << 16);
 
@@ -31,13 +33,14 @@ const PROBES: Range<usize> = 16..16 + (1 << 16);
 /// # Errors
 /// When it cannot start, or a worker died.
 pub fn run(path: &Path) -> Result<(), StartError> {
+    let watch = Watch::new(path).map_err(StartError::Loop)?;
     let config = Config::load(path)?;
     let mut poll = Poll::new().map_err(StartError::Loop)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(StartError::Loop)?);
     // Before anything is touched: a signal during the start is answered after it, in order.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(StartError::Loop)?;
     let checker = Checker::new(poll.registry().try_clone().map_err(StartError::Loop)?, PROBES);
-    let (mut daemon, listener) = start::start(path, config, waker, checker)?;
+    let (mut daemon, listener) = start::start(path, config, waker, checker, watch)?;
     let mut listener = mio::net::UnixListener::from_std(listener);
     register(&poll, &mut signals, &daemon, &mut listener).map_err(StartError::Loop)?;
 
@@ -52,6 +55,7 @@ pub fn run(path: &Path) -> Result<(), StartError> {
 fn register(poll: &Poll, signals: &mut Signals, daemon: &Daemon, listener: &mut mio::net::UnixListener) -> io::Result<()> {
     poll.registry().register(signals, SIGNALS, Interest::READABLE)?;
     poll.registry().register(&mut SourceFd(&daemon.monitor.as_raw_fd()), KERNEL, Interest::READABLE)?;
+    poll.registry().register(&mut SourceFd(&daemon.watch.fd()), FILE, Interest::READABLE)?;
     poll.registry().register(listener, ADMIN, Interest::READABLE)
 }
 
@@ -80,6 +84,7 @@ fn serve(
             match event.token() {
                 SIGNALS if !heed(signals, daemon) => return Ok(()),
                 KERNEL => daemon.follow_kernel()?,
+                FILE => daemon.watch.look(Monotonic::now()),
                 ADMIN => accept(listener, daemon, &mut complaints),
                 token if PROBES.contains(&token.0) => {
                     let change = daemon.checker.ready(token);

@@ -22,6 +22,7 @@ mod state_file;
 mod status;
 mod targets;
 mod top;
+mod watch;
 mod workers;
 
 pub use error::StartError;

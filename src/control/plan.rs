@@ -25,6 +25,10 @@ pub(super) fn plan(old: &Config, new: &Config) -> Vec<String> {
     if old.tracking != new.tracking {
         steps.push("tracking: changed, for all connections from now on".into());
     }
+    if old.reload.watch != new.reload.watch {
+        let what = if new.reload.watch { "applied once it has settled" } else { "applied when asked for" };
+        steps.push(format!("reload: an edit of the file is {what}"));
+    }
     if old.reload.overrides != new.reload.overrides {
         let become_of = if new.reload.overrides == Overrides::Keep { "stay" } else { "are dropped" };
         steps.push(format!("reload: drains and weights set at run time {become_of} from now on"));

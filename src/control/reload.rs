@@ -26,7 +26,9 @@ impl Daemon {
     /// # Errors
     /// Why it is refused, perhaps over several lines; the config in force stays.
     pub(super) fn reload(&mut self) -> Result<Vec<String>, String> {
+        self.watch.reading();
         let done = self.apply_file();
+        self.watch.set(self.config.reload.watch, Monotonic::now());
         if let Err(message) = &done {
             warn!("reload refused, the config in force stays:\n{message}");
         }

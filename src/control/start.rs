@@ -7,6 +7,7 @@ use super::expiry::Expiry;
 use super::interface::Interface;
 use super::registry::Registry;
 use super::retired::Retired;
+use super::watch::Watch;
 use super::{StartError, StateFile, targets, workers};
 use crate::admin::{self, Limits, Server};
 use crate::config::{Checksum, Config};
@@ -43,6 +44,7 @@ pub(super) fn start(
     config: Config,
     waker: Arc<Waker>,
     checker: Checker,
+    mut watch: Watch,
 ) -> Result<(Daemon, UnixListener), StartError> {
     // How many workers there will be is known later: at least one.
     kernel::check_privileges(locked_memory(&config, 1))?;
@@ -72,12 +74,14 @@ pub(super) fn start(
     let known = interface_indices(&mut netlink)?;
     let addresses = Addresses::new(Netlink::open()?, state, left, |name| known.get(name).copied());
     let began = Monotonic::now();
+    watch.set(config.reload.watch, began);
     let mut daemon = Daemon {
         interfaces,
         workers: running,
         addresses,
         _socket: socket,
         path: path.to_owned(),
+        watch,
         config,
         registry,
         datapath,

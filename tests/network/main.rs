@@ -26,4 +26,5 @@ mod protocols;
 mod queues;
 mod refusal;
 mod related;
+mod reload;
 mod vlan;

@@ -85,6 +85,11 @@ impl Daemon {
         serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("weir status --json: {error}\n{finished}"))
     }
 
+    /// Where the configuration is.
+    pub fn config_path(&self) -> &Path {
+        &self.config
+    }
+
     /// Writes a new configuration, which nobody has read yet.
     pub fn write_config(&self, config: &Config) {
         write_config(&self.config, &self.socket, config);

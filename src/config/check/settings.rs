@@ -114,10 +114,12 @@ pub(super) fn check_socket(raw: &raw::Admin, problems: &mut Problems) -> PathBuf
 }
 
 pub(super) fn check_reload(raw: &raw::Reload, problems: &mut Problems) -> Reload {
-    let overrides = problems.value_or("reload.overrides", raw.overrides.as_ref(), Overrides::default(), |text| {
-        one_of("way to treat overrides", text, Overrides::NAMES)
-    });
-    Reload { overrides }
+    Reload {
+        watch: raw.watch.as_ref().is_some_and(|watch| *watch.get_ref()),
+        overrides: problems.value_or("reload.overrides", raw.overrides.as_ref(), Overrides::default(), |text| {
+            one_of("way to treat overrides", text, Overrides::NAMES)
+        }),
+    }
 }
 
 pub(super) fn check_timeouts(raw: &Raw, problems: &mut Problems) -> Timeouts {
