@@ -104,6 +104,19 @@ fn scheduler_of(key: &str) -> Option<&'static str> {
     }
 }
 
+/// What a key of a probe needs beside it: the type, and what that needs.
+fn probe_of(key: &str, value: &str) -> Vec<(&'static str, &'static str)> {
+    match (key, value) {
+        ("sni" | "verify" | "ca_file", _) | ("type", "\"https\"") => vec![("type", "\"https\"")],
+        ("send" | "expect", _) | ("type", "\"udp\"") => vec![("type", "\"udp\""), ("send", "\"ping\"")],
+        ("query" | "record" | "rcode" | "answer", _) | ("type", "\"dns\"") => {
+            vec![("type", "\"dns\""), ("query", "\"example.org\"")]
+        }
+        ("command", _) | ("type", "\"exec\"") => vec![("type", "\"exec\""), ("command", "[\"/bin/sh\"]")],
+        _ => Vec::new(),
+    }
+}
+
 /// The base with one key set, and what that key needs beside it.
 fn with(table: &str, key: &str, value: &str) -> String {
     let mut config = base();
@@ -114,6 +127,11 @@ fn with(table: &str, key: &str, value: &str) -> String {
         for (table, key, value) in
             [("service", "vip", "\"10.0.0.100\""), ("pool.backends", "address", "\"10.1.0.11\""), ("pool.health", "port", "80")]
         {
+            config.get_mut(table).map(|lines| lines.insert(key.into(), value.into()));
+        }
+    }
+    if table == "pool.health" {
+        for (key, value) in probe_of(key, value) {
             config.get_mut(table).map(|lines| lines.insert(key.into(), value.into()));
         }
     }
@@ -158,7 +176,11 @@ fn defaults_are_what_they_are_said_to_be() {
     let mut tried = 0;
     for key in documented() {
         let Some(default) = default_of(&key) else { continue };
-        let unset = scheduler_of(&key.name).map_or_else(|| write(&base()), |scheduler| with("service", "scheduler", scheduler));
+        let unset = match (scheduler_of(&key.name), probe_of(&key.name, default).first()) {
+            (Some(scheduler), _) => with("service", "scheduler", scheduler),
+            (None, Some((_, kind))) => with("pool.health", "type", kind),
+            (None, None) => write(&base()),
+        };
         assert_eq!(accepted(&with(&key.table, &key.name, default)), accepted(&unset), "{key:?}");
         tried += 1;
     }
@@ -254,6 +276,17 @@ fn a_reload_applies_what_it_is_said_to() {
             ("pool.health", "path") => "\"/x\"",
             ("pool.health", "host") => "\"x\"",
             ("pool.health", "status") => "\"200\"",
+            ("pool.health", "header") => "\"X-Ready\"",
+            ("pool.health", "body" | "expect" | "send") => "\"pong\"",
+            ("pool.health", "sni") => "\"a.example\"",
+            ("pool.health", "verify") => "false",
+            ("pool.health", "ca_file") => concat!("\"", env!("CARGO_MANIFEST_DIR"), "/tests/certificates/somebody.pem\""),
+            ("pool.health", "query") => "\"other.example\"",
+            ("pool.health", "record") => "\"TXT\"",
+            ("pool.health", "rcode") => "\"NXDOMAIN\"",
+            ("pool.health", "answer") => "\"192.0.2.1\"",
+            ("pool.health", "command") => "[\"/bin/true\"]",
+            ("pool.health", "jitter") => "\"100ms\"",
             ("pool.health", "interval") => "\"3s\"",
             ("pool.health", "timeout") => "\"900ms\"",
             ("pool.health", "start") => "\"down\"",

@@ -204,6 +204,9 @@ pub struct Backend {
     pub address: SocketAddr,
     /// As configured.
     pub weight: u32,
+    /// What schedulers go by: the weight × slow start × what its agent asks for, in hundredths where it is divided.
+    #[serde(default)]
+    pub effective_weight: f64,
     /// `up`, `down`, or `unchecked` where the pool has no health check.
     pub health: String,
     /// What the last check found.

@@ -56,13 +56,14 @@ fn print_services(status: &admin::Status, out: &mut dyn Write) -> io::Result<()>
 }
 
 fn print_backends(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
-    let mut table = Table::new(&["POOL", "BACKEND", "WEIGHT", "HEALTH", "CONNECTIONS", "TOTAL", ""]);
+    let mut table = Table::new(&["POOL", "BACKEND", "WEIGHT", "EFFECTIVE", "HEALTH", "CONNECTIONS", "TOTAL", ""]);
     for pool in &status.pools {
         for backend in &pool.backends {
             table.row([
                 pool.name.clone(),
                 backend.address.to_string(),
                 backend.weight.to_string(),
+                backend.effective_weight.to_string(),
                 backend.health.clone(),
                 backend.connections.to_string(),
                 backend.total_connections.to_string(),

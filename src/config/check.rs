@@ -3,6 +3,7 @@
 mod access;
 mod cross;
 mod drain;
+mod health;
 mod interface;
 mod pool;
 mod problems;

@@ -187,6 +187,18 @@ pub struct Pool {
     pub backends: Vec<Backend>,
 }
 
+impl Pool {
+    /// Whether agents say how much of their weight backends get.
+    pub fn has_agent(&self) -> bool {
+        self.health.as_ref().is_some_and(|health| health.probe == health::Probe::Agent)
+    }
+
+    /// Whether backends may get a part of their weight.
+    pub fn divides_weights(&self) -> bool {
+        self.has_agent()
+    }
+}
+
 /// One server of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backend {

@@ -4,7 +4,7 @@ use super::addresses::Addresses;
 use super::desk::Question;
 use super::expiry::Expiry;
 use super::interface::Interface;
-use super::registry::{Registry, set_health};
+use super::registry::{Registry, set_health, set_share};
 use super::watch::Watch;
 use super::workers::{self, Running};
 use super::{StartError, retired, start};
@@ -26,6 +26,9 @@ use tracing::{info, warn};
 
 /// Nanoseconds between two touches of neighbours that the kernel has not confirmed for a while.
 const REFRESH_EVERY: u64 = 30_000_000_000;
+
+/// Probes that are started or given up before the loop looks at everything else again.
+const PROBES_A_TURN: usize = 64;
 
 /// Everything that the control thread holds. Dropping it stops the daemon, in the order of the first fields: the traffic goes back to
 /// the kernel, the workers stop, the socket file and the addresses go away.
@@ -79,14 +82,14 @@ impl Daemon {
         if let Some(unused) = self.retired.run(now, &self.datapath) {
             self.release(&unused);
         }
-        let changes = self.checker.tick(Duration::from_nanos(now.0));
+        let changes = self.checker.tick(Duration::from_nanos(now.0), PROBES_A_TURN);
         self.heed_health(changes);
     }
 
     /// Backends went up or down.
     pub(super) fn heed_health(&self, changes: impl IntoIterator<Item = HealthEvent>) {
         let snapshot = self.datapath.snapshot.load_full();
-        for HealthEvent { backend, up, why } in changes {
+        for HealthEvent { backend, up, share, why } in changes {
             let Some(known) = snapshot.backend(backend) else { continue };
             if known.member.is_eligible() != up {
                 let (address, pool) = (known.address(), &known.pool);
@@ -96,6 +99,10 @@ impl Daemon {
                 }
             }
             set_health(&snapshot, backend, up);
+            if known.weight().share != share {
+                info!("backend {} of pool {} gets {share} % of its weight: {why}", known.address(), known.pool);
+                set_share(&snapshot, backend, share);
+            }
         }
     }
 

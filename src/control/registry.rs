@@ -173,6 +173,9 @@ impl Registry {
                     if config.health.is_none() {
                         kept.member.set_eligible(true);
                     }
+                    if !config.has_agent() {
+                        kept.change_weight(|weight| weight.share = 100);
+                    }
                     kept
                 }
                 None => {
@@ -183,7 +186,8 @@ impl Registry {
                 }
             });
         }
-        let pool = Pool::new(&config.name, backends);
+        let mut pool = Pool::new(&config.name, backends);
+        pool.divides_weights = config.divides_weights();
         pool.weigh();
         Arc::new(pool)
     }
@@ -239,6 +243,16 @@ pub fn set_health(snapshot: &Snapshot, id: BackendId, up: bool) {
     let Some(backend) = snapshot.backend(id).filter(|backend| backend.member.is_eligible() != up) else { return };
     backend.member.set_eligible(up);
     for service in snapshot.services.iter().filter(|service| service.pool.name == backend.pool) {
+        service.scheduler.refresh(&service.pool.members);
+    }
+}
+
+/// A backend's agent asks for this percentage of its weight.
+pub(super) fn set_share(snapshot: &Snapshot, id: BackendId, share: u32) {
+    let Some(backend) = snapshot.backend(id) else { return };
+    backend.change_weight(|weight| weight.share = share);
+    for service in snapshot.services.iter().filter(|service| service.pool.name == backend.pool) {
+        service.pool.weigh();
         service.scheduler.refresh(&service.pool.members);
     }
 }

@@ -68,13 +68,13 @@ impl Daemon {
             snapshot.services.iter().map(|service| (service.pool.name.as_str(), &service.pool)).collect();
         let describe = |settings: &crate::config::Pool| {
             let pool = pools.get(settings.name.as_str())?;
-            let backends = pool.backends.iter().map(|backend| self.describe_backend(backend)).collect();
+            let backends = pool.backends.iter().map(|backend| self.describe_backend(backend, pool.parts())).collect();
             Some(admin::Pool { name: settings.name.clone(), backends })
         };
         self.config.pools.iter().filter_map(describe).collect()
     }
 
-    fn describe_backend(&self, backend: &Backend) -> admin::Backend {
+    fn describe_backend(&self, backend: &Backend, parts: u32) -> admin::Backend {
         let (health, detail) = match self.checker.look(backend.id) {
             None => ("unchecked", None),
             Some((true, last)) => ("up", last),
@@ -84,6 +84,7 @@ impl Daemon {
         admin::Backend {
             address: backend.address(),
             weight: backend.weight().whole(),
+            effective_weight: f64::from(backend.weight().effective(parts)) / f64::from(parts),
             health: health.to_owned(),
             detail,
             connections: backend.member.connections(),

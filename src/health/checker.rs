@@ -1,12 +1,14 @@
 //! All probes of the daemon, over the control thread's event loop.
 
-use super::connection::Connection;
-use super::http::Exchange;
+use super::exec::{self, Script};
+use super::running::{Means, Outcome, Running};
 use super::state::{Due, State};
-use super::{Failure, Probe, Target, tcp};
+use super::tls::Clients;
+use super::{Failure, Probe, Target};
 use crate::service::BackendId;
 use mio::{Registry, Token};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
@@ -28,6 +30,14 @@ pub struct Checker {
     /// When to look at which place.
     deadlines: BTreeSet<(Duration, usize)>,
     own: HashSet<IpAddr>,
+    clients: Clients,
+    /// Scripts that run, and places whose script is due and waits for one of them to end.
+    scripts: usize,
+    waiting: VecDeque<usize>,
+    /// Scripts that were killed and have not ended yet.
+    dying: Vec<Script>,
+    random: RandomState,
+    drawn: u64,
 }
 
 /// What a backend is from now on.
@@ -37,6 +47,8 @@ pub struct HealthEvent {
     pub backend: BackendId,
     /// Whether it takes connections.
     pub up: bool,
+    /// Percent of its weight that its agent asks for; 100 where there is none.
+    pub share: u32,
     /// For the log: the last failure for one that went down.
     pub why: String,
 }
@@ -45,61 +57,47 @@ pub struct HealthEvent {
 struct Check {
     target: Target,
     state: State,
+    share: u32,
     running: Option<Running>,
+    /// A script that waits for its turn.
+    is_waiting: bool,
     last: Option<Result<(), Failure>>,
-}
-
-/// A probe under way.
-#[derive(Debug)]
-struct Running {
-    connection: Connection,
-    /// `None` for a probe that says nothing.
-    exchange: Option<Exchange>,
-}
-
-impl Running {
-    fn start(target: &Target, registry: &Registry, token: Token, own: &HashSet<IpAddr>) -> Result<Self, Failure> {
-        let connection = Connection::start(registry, token, target.address, |address| own.contains(address))?;
-        let exchange = match &target.settings.probe {
-            Probe::Tcp => None,
-            Probe::Http { path, host, .. } => Some(Exchange::new(path, host.as_deref(), target.address)),
-        };
-        Ok(Self { connection, exchange })
-    }
-
-    fn advance(&mut self, probe: &Probe) -> Option<Result<(), Failure>> {
-        match (probe, &mut self.exchange) {
-            (Probe::Http { status, .. }, Some(exchange)) => exchange.advance(&mut self.connection, status),
-            _ => tcp::advance(&mut self.connection),
-        }
-    }
 }
 
 impl Check {
     fn new(target: Target, first: Duration) -> Self {
         let state = State::new(target.settings.start, first);
-        Self { target, state, running: None, last: None }
+        Self { target, state, share: 100, running: None, is_waiting: false, last: None }
     }
 
-    /// Takes the result of the probe under way.
-    fn finish(&mut self, result: Result<(), Failure>) -> Option<HealthEvent> {
-        if let Some(running) = self.running.take() {
-            running.connection.reset();
-        }
-        let change = match &result {
+    fn is_exec(&self) -> bool {
+        matches!(self.target.settings.probe, Probe::Exec { .. })
+    }
+
+    /// Takes the result of a probe.
+    fn conclude(&mut self, outcome: Outcome) -> Option<HealthEvent> {
+        let change = match &outcome {
             Err(failure) if !failure.counts() => {
                 self.state.abandon();
                 None
             }
-            _ => self.state.finish(result.is_ok(), &self.target.settings),
+            _ => self.state.finish(outcome.is_ok(), &self.target.settings),
         };
-        let why = || match &result {
-            Ok(()) => "probes pass".to_owned(),
+        let share = outcome.as_ref().ok().copied().flatten().unwrap_or(self.share);
+        let why = match &outcome {
+            Ok(_) if share != self.share => format!("the agent asks for {share} %"),
+            Ok(_) => "probes pass".to_owned(),
             Err(failure) => failure.to_string(),
         };
-        let event = change.map(|up| HealthEvent { backend: self.target.backend, up, why: why() });
-        self.last = Some(result);
-        event
+        let changed = change.is_some() || share != self.share;
+        self.share = share;
+        self.last = Some(outcome.map(drop));
+        changed.then(|| HealthEvent { backend: self.target.backend, up: self.state.is_up(), share, why })
+    }
+
+    /// When it is to be looked at; `None`: somebody else says when.
+    fn deadline(&self) -> Option<Duration> {
+        (!self.is_waiting).then(|| self.state.deadline())
     }
 }
 
@@ -114,6 +112,12 @@ impl Checker {
             free: Vec::new(),
             deadlines: BTreeSet::new(),
             own: HashSet::new(),
+            clients: Clients::default(),
+            scripts: 0,
+            waiting: VecDeque::new(),
+            dying: Vec::new(),
+            random: RandomState::new(),
+            drawn: 0,
         }
     }
 
@@ -123,6 +127,7 @@ impl Checker {
     /// a backend that was never probed. Targets beyond the number of tokens are not probed and count as up.
     pub fn update(&mut self, targets: Vec<Target>, own: HashSet<IpAddr>, now: Duration) -> Vec<HealthEvent> {
         self.own = own;
+        self.prepare_clients(&targets);
         let wanted: HashMap<BackendId, &Target> = targets.iter().map(|target| (target.backend, target)).collect();
         for place in 0..self.checks.len() {
             let gone = self.checks[place]
@@ -152,28 +157,32 @@ impl Checker {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Starts the probes that are due and gives up those that took too long.
-    pub fn tick(&mut self, now: Duration) -> Vec<HealthEvent> {
+    /// Starts the probes that are due and gives up those that took too long; at most `most` of them, so that nothing else has to wait for
+    /// all of them: what is left over is still due.
+    pub fn tick(&mut self, now: Duration, most: usize) -> Vec<HealthEvent> {
+        self.dying.retain_mut(|script| script.reap().is_none());
         let mut events = Vec::new();
-        while let Some((_, place)) = self.deadlines.first().copied().filter(|(deadline, _)| *deadline <= now) {
+        for _ in 0..most {
+            let Some((_, place)) = self.deadlines.first().copied().filter(|(deadline, _)| *deadline <= now) else { break };
             events.extend(self.change(place, |check, checker| match check.state.due(now) {
                 Due::Nothing => None,
-                Due::Probe => checker.start(check, place, now),
+                Due::Probe => checker.start_or_wait(check, place, now),
                 Due::GiveUp => {
-                    let awaited = check.running.as_ref().map_or("answer", |running| running.connection.awaited());
-                    check.finish(Err(Failure::Timeout(awaited)))
+                    let outcome = check.running.as_ref().map(|running| running.give_up(&check.target.settings.probe));
+                    checker.finish(check, outcome.unwrap_or(Err(Failure::Timeout("answer"))))
                 }
             }));
         }
+        events.extend(self.start_waiting(now));
         events
     }
 
     /// There was an event under this token.
     pub fn ready(&mut self, token: Token) -> Option<HealthEvent> {
         let place = token.0.checked_sub(self.tokens.start)?;
-        self.change(place, |check, _| {
-            let result = check.running.as_mut()?.advance(&check.target.settings.probe)?;
-            check.finish(result)
+        self.change(place, |check, checker| {
+            let outcome = check.running.as_mut()?.advance(&check.target)?;
+            checker.finish(check, outcome)
         })
     }
 
@@ -183,15 +192,56 @@ impl Checker {
         Some((check.state.is_up(), check.last.as_ref()))
     }
 
-    fn start(&self, check: &mut Check, place: usize, now: Duration) -> Option<HealthEvent> {
-        check.state.begin(now, &check.target.settings);
-        match Running::start(&check.target, &self.registry, self.token(place), &self.own) {
+    /// A script waits behind those that wait already.
+    fn start_or_wait(&mut self, check: &mut Check, place: usize, now: Duration) -> Option<HealthEvent> {
+        if check.is_exec() && (self.scripts >= exec::AT_ONCE || !self.waiting.is_empty()) {
+            check.is_waiting = true;
+            self.waiting.push_back(place);
+            return None;
+        }
+        self.start(check, place, now)
+    }
+
+    fn start(&mut self, check: &mut Check, place: usize, now: Duration) -> Option<HealthEvent> {
+        self.drawn += 1;
+        let random = self.random.hash_one(self.drawn);
+        check.state.begin(now, &check.target.settings, random);
+        let (registry, token) = (&self.registry, self.token(place));
+        let means = Means { registry, token, own: &self.own, clients: &self.clients, random };
+        match Running::start(&check.target, &means) {
             Ok(running) => {
+                self.scripts += usize::from(check.is_exec());
                 check.running = Some(running);
                 None
             }
-            Err(failure) => check.finish(Err(failure)),
+            Err(failure) => check.conclude(Err(failure)),
         }
+    }
+
+    /// Those that waited for a script to end, as many as may run now.
+    fn start_waiting(&mut self, now: Duration) -> Vec<HealthEvent> {
+        let mut events = Vec::new();
+        while self.scripts < exec::AT_ONCE
+            && let Some(place) = self.waiting.pop_front()
+        {
+            events.extend(self.change(place, |check, checker| {
+                check.is_waiting = false;
+                checker.start(check, place, now)
+            }));
+        }
+        events
+    }
+
+    fn finish(&mut self, check: &mut Check, outcome: Outcome) -> Option<HealthEvent> {
+        self.stop(check);
+        check.conclude(outcome)
+    }
+
+    /// Ends the probe under way, if there is one.
+    fn stop(&mut self, check: &mut Check) {
+        let Some(running) = check.running.take() else { return };
+        self.scripts -= usize::from(matches!(running, Running::Exec(_)));
+        self.dying.extend(running.end());
     }
 
     fn token(&self, place: usize) -> Token {
@@ -199,17 +249,21 @@ impl Checker {
     }
 
     /// Does something with the check at a place; its deadline is followed.
-    fn change(&mut self, place: usize, act: impl FnOnce(&mut Check, &Self) -> Option<HealthEvent>) -> Option<HealthEvent> {
+    fn change(&mut self, place: usize, act: impl FnOnce(&mut Check, &mut Self) -> Option<HealthEvent>) -> Option<HealthEvent> {
         let mut check = self.checks.get_mut(place)?.take()?;
-        self.deadlines.remove(&(check.state.deadline(), place));
+        if let Some(deadline) = check.deadline() {
+            self.deadlines.remove(&(deadline, place));
+        }
         let event = act(&mut check, self);
-        self.deadlines.insert((check.state.deadline(), place));
+        if let Some(deadline) = check.deadline() {
+            self.deadlines.insert((deadline, place));
+        }
         self.checks[place] = Some(check);
         event
     }
 
     fn add(&mut self, target: Target, first: Duration) -> HealthEvent {
-        let event = |up| HealthEvent { backend: target.backend, up, why: "not probed yet".to_owned() };
+        let event = |up| HealthEvent { backend: target.backend, up, share: 100, why: "not probed yet".to_owned() };
         let place = self.free.pop().unwrap_or(self.checks.len());
         if place >= self.tokens.len() {
             return event(true);
@@ -226,9 +280,10 @@ impl Checker {
     }
 
     fn adopt(&mut self, place: usize, target: Target, now: Duration) {
-        self.change(place, |check, _| {
+        self.change(place, |check, checker| {
             if check.target != target {
-                check.running = None;
+                checker.stop(check);
+                checker.forget_waiting(check, place);
                 check.state.adopt(now, &target.settings);
                 check.target = target;
             }
@@ -237,11 +292,28 @@ impl Checker {
     }
 
     fn remove(&mut self, place: usize, backend: BackendId) {
+        self.change(place, |check, checker| {
+            checker.stop(check);
+            checker.forget_waiting(check, place);
+            None
+        });
         if let Some(check) = self.checks[place].take() {
             self.deadlines.remove(&(check.state.deadline(), place));
         }
         self.places.remove(&backend);
         self.free.push(place);
+    }
+
+    fn forget_waiting(&mut self, check: &mut Check, place: usize) {
+        if std::mem::take(&mut check.is_waiting) {
+            self.waiting.retain(|waiting| *waiting != place);
+        }
+    }
+
+    fn prepare_clients(&mut self, targets: &[Target]) {
+        let trusts: Vec<_> = targets.iter().filter_map(|target| target.settings.trust()).collect();
+        self.clients.retain(|known| trusts.contains(&known));
+        trusts.into_iter().for_each(|trust| self.clients.prepare(trust));
     }
 }
 

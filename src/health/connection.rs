@@ -23,10 +23,7 @@ impl Connection {
         address: SocketAddr,
         is_own: impl Fn(&IpAddr) -> bool,
     ) -> Result<Self, Failure> {
-        let source = source_toward(address).map_err(Failure::of_connect)?;
-        if is_own(&source) {
-            return Err(Failure::OwnSource(source));
-        }
+        host_source(address, is_own)?;
         let mut stream = TcpStream::connect(address).map_err(Failure::of_connect)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE).map_err(Failure::Local)?;
         Ok(Self { stream, established: false })
@@ -48,6 +45,11 @@ impl Connection {
         Ok(self.established)
     }
 
+    /// Whether the handshake was over at the last event.
+    pub(super) fn was_established(&self) -> bool {
+        self.established
+    }
+
     /// What a probe that takes too long has waited for.
     pub(super) fn awaited(&self) -> &'static str {
         if self.established { "answer" } else { "connection" }
@@ -58,6 +60,12 @@ impl Connection {
         // A failure leaves the socket in TIME_WAIT, no more.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
+}
+
+/// Refuses a way to `address` on which the kernel would take one of weir's addresses as the source.
+pub(super) fn host_source(address: SocketAddr, is_own: impl Fn(&IpAddr) -> bool) -> Result<(), Failure> {
+    let source = source_toward(address).map_err(Failure::of_connect)?;
+    if is_own(&source) { Err(Failure::OwnSource(source)) } else { Ok(()) }
 }
 
 /// The source address that the kernel would choose. Connecting a UDP socket asks for it and sends nothing.

@@ -1,17 +1,37 @@
-//! Health of backends: what is asked of them, and when the answers make one up or down.
+//! Health of backends: what is asked of them, when the answers make one up or down, and who of a pool takes connections then.
 //!
 //! Probes are sent by the kernel, from the host's own address: a backend that passes is reachable from this host, which says nothing
 //! about the SNAT addresses.
 
+mod agent;
+mod body;
 mod checker;
 mod connection;
+mod datagram;
+mod dns;
+mod exec;
 mod failure;
 mod http;
+mod icmp;
+mod running;
 mod settings;
 mod state;
+mod status_set;
 mod tcp;
+mod tls;
+mod udp;
 
+pub use body::SEARCHED;
 pub use checker::{Checker, HealthEvent};
+pub use dns::{Dns, Name, Rcode, Record};
 pub use failure::Failure;
-pub use settings::{BadStatus, Probe, Settings, Start, StatusSet, Target};
+pub use settings::{Http, Probe, Settings, Start, Target, Tls, Trust};
 pub use state::{Due, State};
+pub use status_set::{BadStatus, StatusSet};
+
+use std::io::{self, ErrorKind};
+
+/// The socket has no more for now; an interrupted call is made again at the next event or given up in time.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}

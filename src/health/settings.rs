@@ -1,8 +1,10 @@
 //! How the backends of a pool are probed.
 
+use super::StatusSet;
+use super::dns::Dns;
 use crate::service::BackendId;
+use rustls::pki_types::{CertificateDer, ServerName};
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use std::time::Duration;
 pub struct Target {
     /// Who is meant in [`super::HealthEvent`].
     pub backend: BackendId,
-    /// Where probes go; the port is not 0.
+    /// Where probes go; the port is not 0, but for probes that need none.
     pub address: SocketAddr,
     /// How; shared by the backends of a pool.
     pub settings: Arc<Settings>,
@@ -24,6 +26,8 @@ pub struct Settings {
     pub probe: Probe,
     /// From the start of one probe to the start of the next.
     pub interval: Duration,
+    /// By how much each start is put off, at most and by chance, so that many weirs do not probe at the same moment.
+    pub jitter: Duration,
     /// How long a probe may take; never above `interval`, so a backend has at most one probe under way.
     pub timeout: Duration,
     /// Successes in a row after which a backend that is down is up.
@@ -45,6 +49,14 @@ impl Settings {
     pub const DEFAULT_RISE: u32 = 2;
     /// `fall` unless set.
     pub const DEFAULT_FALL: u32 = 3;
+
+    /// Whose certificates are believed, where there are any.
+    pub fn trust(&self) -> Option<&Trust> {
+        match &self.probe {
+            Probe::Http(http) => http.tls.as_ref().map(|tls| &tls.trust),
+            _ => None,
+        }
+    }
 }
 
 /// What is asked of a backend, and which answer is a good one.
@@ -52,15 +64,70 @@ impl Settings {
 pub enum Probe {
     /// The connection is accepted.
     Tcp,
-    /// `GET path` is answered with one of these statuses.
-    Http {
-        /// Path and query, begins with `/`.
-        path: String,
-        /// The `Host` header; `None`: the address and port that are probed.
-        host: Option<String>,
-        /// Good statuses.
-        status: StatusSet,
+    /// A request is answered well, perhaps over TLS.
+    Http(Box<Http>),
+    /// A datagram is answered, or at least not refused.
+    Udp {
+        /// What is sent.
+        send: Vec<u8>,
+        /// What the answer must have; `None`: none is needed.
+        expect: Option<Vec<u8>>,
     },
+    /// A query is answered well.
+    Dns(Dns),
+    /// An echo is answered.
+    Icmp,
+    /// A program exits with 0.
+    Exec {
+        /// Its path and its arguments.
+        command: Vec<String>,
+    },
+    /// An agent says so, and which part of the weight it wants.
+    Agent,
+}
+
+impl Probe {
+    /// Whether it goes to a port.
+    pub fn needs_port(&self) -> bool {
+        !matches!(self, Self::Icmp | Self::Exec { .. })
+    }
+}
+
+/// `GET path` is answered with a good status, and with what else is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Path and query, begins with `/`.
+    pub path: String,
+    /// The `Host` header; `None`: the address and port that are probed.
+    pub host: Option<String>,
+    /// Good statuses.
+    pub status: StatusSet,
+    /// A header that must be there, and its value if that matters.
+    pub header: Option<(String, Option<String>)>,
+    /// What must be in the first [`super::SEARCHED`] bytes of the body.
+    pub body: Option<String>,
+    /// `None`: without TLS.
+    pub tls: Option<Tls>,
+}
+
+/// How the backend is spoken to over TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The name that is asked for (SNI) and that the certificate must be for; `None`: the backend's address, and no SNI.
+    pub name: Option<ServerName<'static>>,
+    /// Whose certificates are believed.
+    pub trust: Trust,
+}
+
+/// Whose certificates are believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// Everybody's, whatever name they are for and however old they are.
+    Anybody,
+    /// Those signed by the authorities that the host trusts.
+    System,
+    /// Those signed by these authorities.
+    Only(Vec<CertificateDer<'static>>),
 }
 
 /// What is believed of a backend before its first probe ended.
@@ -80,61 +147,5 @@ impl Start {
     /// Whether that means up.
     pub fn is_up(self) -> bool {
         self == Self::Up
-    }
-}
-
-/// HTTP statuses that count as healthy. Interim ones (1xx) are never the answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatusSet(Vec<RangeInclusive<u16>>);
-
-impl Default for StatusSet {
-    /// 200 to 399: what a browser would call an answer.
-    fn default() -> Self {
-        Self(vec![200..=399])
-    }
-}
-
-/// A status set that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a status from 200 to 599 nor a range of them such as 200-399")]
-pub struct BadStatus(String);
-
-impl StatusSet {
-    /// Reads `"200"`, `"200-299"` or `"200, 204, 301-302"`.
-    pub fn parse(text: &str) -> Result<Self, BadStatus> {
-        text.split(',').map(|part| parse_range(part.trim())).collect::<Result<_, _>>().map(Self)
-    }
-
-    /// Whether this status is a good one.
-    pub fn contains(&self, status: u16) -> bool {
-        self.0.iter().any(|range| range.contains(&status))
-    }
-}
-
-fn parse_range(part: &str) -> Result<RangeInclusive<u16>, BadStatus> {
-    let bad = || BadStatus(part.to_owned());
-    let status = |text: &str| text.trim().parse().ok().filter(|status| (200..=599).contains(status)).ok_or_else(bad);
-    let (first, last) = part.split_once('-').unwrap_or((part, part));
-    let range = status(first)?..=status(last)?;
-    if range.is_empty() { Err(bad()) } else { Ok(range) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_single_statuses_and_ranges() {
-        let set = StatusSet::parse("200, 204,301-302").unwrap();
-        let good: Vec<u16> = (0..1000).filter(|status| set.contains(*status)).collect();
-        assert_eq!(good, [200, 204, 301, 302]);
-        assert!(StatusSet::default().contains(399) && !StatusSet::default().contains(400) && !StatusSet::default().contains(199));
-    }
-
-    #[test]
-    fn refuses_what_is_no_status_and_names_the_part() {
-        for (text, part) in [("", ""), ("200,,204", ""), ("199", "199"), ("600", "600"), ("300-200", "300-200"), ("2xx", "2xx")] {
-            assert_eq!(StatusSet::parse(text), Err(BadStatus(part.to_owned())), "{text}");
-        }
     }
 }

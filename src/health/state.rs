@@ -19,6 +19,8 @@ pub struct State {
     /// Results in a row that speak against `up`.
     against: u32,
     next_start: Duration,
+    /// By how much the next start is put off.
+    late: Duration,
     /// When the probe under way is given up.
     gives_up: Option<Duration>,
 }
@@ -37,7 +39,7 @@ pub enum Due {
 impl State {
     /// Believed to be as `start` says; the first probe starts at `first`.
     pub fn new(start: Start, first: Duration) -> Self {
-        Self { up: start.is_up(), against: 0, next_start: first, gives_up: None }
+        Self { up: start.is_up(), against: 0, next_start: first, late: Duration::ZERO, gives_up: None }
     }
 
     /// Whether it takes connections.
@@ -47,7 +49,7 @@ impl State {
 
     /// When there is something to do next.
     pub fn deadline(&self) -> Duration {
-        self.gives_up.unwrap_or(self.next_start)
+        self.gives_up.unwrap_or(self.next_start + self.late)
     }
 
     /// What is to be done at `now`.
@@ -59,12 +61,13 @@ impl State {
         }
     }
 
-    /// A probe starts.
-    pub fn begin(&mut self, now: Duration, settings: &Settings) {
+    /// A probe starts. `random`: any number, of which follows by how much the next one is put off.
+    pub fn begin(&mut self, now: Duration, settings: &Settings, random: u64) {
         self.gives_up = Some(now + settings.timeout);
         let planned = self.next_start + settings.interval;
         // Whoever comes late by more than an interval does not catch up: that would be a burst of probes.
         self.next_start = if planned > now { planned } else { now + settings.interval };
+        self.late = settings.jitter.mul_f64(random as f64 / u64::MAX as f64);
     }
 
     /// The probe under way ended. `Some(up)` if that changes what is believed.
@@ -104,7 +107,7 @@ mod tests {
 
     fn settings(rise: u32, fall: u32) -> Settings {
         let (interval, timeout) = (Duration::from_millis(1000), Duration::from_millis(300));
-        Settings { probe: Probe::Tcp, interval, timeout, rise, fall, start: Start::Up, port: None }
+        Settings { probe: Probe::Tcp, interval, jitter: Duration::ZERO, timeout, rise, fall, start: Start::Up, port: None }
     }
 
     fn ms(milliseconds: u64) -> Duration {
@@ -117,7 +120,7 @@ mod tests {
         let mut now = ms(0);
         let believe = |result| {
             now = state.deadline().max(now);
-            state.begin(now, settings);
+            state.begin(now, settings, 0);
             let before = state.is_up();
             let change = state.finish(result == '+', settings);
             assert_eq!(change, (state.is_up() != before).then_some(state.is_up()), "a change is told, and only a change");
@@ -139,17 +142,31 @@ mod tests {
         let settings = settings(2, 3);
         let mut state = State::new(Start::Up, ms(50));
         assert_eq!((state.due(ms(49)), state.due(ms(50))), (Due::Nothing, Due::Probe));
-        state.begin(ms(60), &settings);
+        state.begin(ms(60), &settings, 0);
         assert_eq!((state.deadline(), state.due(ms(359)), state.due(ms(360))), (ms(360), Due::Nothing, Due::GiveUp));
         state.finish(false, &settings);
         assert_eq!(state.deadline(), ms(1050), "from start to start, without drift");
     }
 
     #[test]
+    fn starts_are_put_off_by_chance_and_do_not_drift() {
+        let settings = Settings { jitter: ms(200), ..settings(2, 3) };
+        let mut state = State::new(Start::Up, ms(0));
+        let mut starts = Vec::new();
+        for random in [0, u64::MAX / 2, u64::MAX, 0] {
+            starts.push(state.deadline());
+            state.begin(state.deadline(), &settings, random);
+            state.finish(true, &settings);
+        }
+        assert_eq!(starts, [ms(0), ms(1000), ms(2100), ms(3200)]);
+        assert_eq!(state.deadline(), ms(4000));
+    }
+
+    #[test]
     fn who_was_stopped_for_long_does_not_catch_up() {
         let settings = settings(2, 3);
         let mut state = State::new(Start::Up, ms(0));
-        state.begin(ms(10_500), &settings);
+        state.begin(ms(10_500), &settings, 0);
         state.finish(true, &settings);
         assert_eq!(state.deadline(), ms(11_500));
     }
@@ -158,12 +175,12 @@ mod tests {
     fn a_probe_that_says_nothing_counts_for_nothing() {
         let settings = settings(2, 2);
         let mut state = State::new(Start::Up, ms(0));
-        state.begin(ms(0), &settings);
+        state.begin(ms(0), &settings, 0);
         assert_eq!(state.finish(false, &settings), None);
-        state.begin(ms(1000), &settings);
+        state.begin(ms(1000), &settings, 0);
         state.abandon();
         assert_eq!(state.due(ms(1999)), Due::Nothing);
-        state.begin(ms(2000), &settings);
+        state.begin(ms(2000), &settings, 0);
         assert_eq!(state.finish(false, &settings), Some(false), "two failures in a row, none between them");
     }
 
@@ -171,7 +188,7 @@ mod tests {
     fn new_settings_are_followed_at_once() {
         let slow = Settings { interval: ms(3_600_000), ..settings(2, 3) };
         let mut state = State::new(Start::Up, ms(0));
-        state.begin(ms(0), &slow);
+        state.begin(ms(0), &slow, 0);
         state.adopt(ms(500), &settings(2, 3));
         assert_eq!(state.deadline(), ms(1500));
         assert!(state.is_up());

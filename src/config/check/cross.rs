@@ -113,7 +113,7 @@ fn check_own_addresses(services: &[service::Checked], pools: &[pool::Checked], s
 /// Backends without a port can be probed only at a port that `health` names.
 fn check_probe_port(pool: &pool::Checked, problems: &mut Problems) {
     let (Some(health), Some(backend)) = (&pool.health, pool.backends.first()) else { return };
-    if health.value.port.is_none() && backend.value.port.is_none() {
+    if health.value.probe.needs_port() && health.value.port.is_none() && backend.value.port.is_none() {
         problems.add(
             Problem::new("pool.health.port", "the key `port` is missing: backends without a port cannot be probed", "1 to 65535")
                 .at(Place::new(health.span.clone(), "in here"))

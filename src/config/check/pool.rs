@@ -1,15 +1,15 @@
 //! `[[pool]]`
 
 use super::drain::check_drain;
+use super::health::check_health;
 use super::problems::{Located, Problems};
 use crate::config::raw::{self, Raw};
-use crate::config::value::{self, Complaint, Endpoint, duration, endpoint, family, one_of, refuse, whole};
+use crate::config::value::{self, Endpoint, endpoint, family, whole};
 use crate::config::{Backend, Place, Pool, Problem};
-use crate::health::{Probe, Settings, Start, StatusSet};
+use crate::health::Settings;
 use crate::service::Drain;
 use serde_spanned::Spanned;
 use std::ops::Range;
-use std::time::Duration;
 
 /// A pool whose own values were looked at.
 #[derive(Debug)]
@@ -111,84 +111,5 @@ fn check_alike(backends: &[Located<Endpoint>], problems: &mut Problems) {
             .at(Place::new(other.span.clone(), label(&other.value)))
             .at(Place::new(first.span.clone(), label(&first.value))),
         );
-    }
-}
-
-const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(10);
-
-fn check_health(raw: &Spanned<raw::Health>, problems: &mut Problems) -> Settings {
-    let health = raw.get_ref();
-    let interval = problems
-        .value_or("pool.health.interval", health.interval.as_ref(), Settings::DEFAULT_INTERVAL, |text| duration(text, INTERVALS));
-    let timeout = Settings::DEFAULT_TIMEOUT.min(interval);
-    Settings {
-        probe: check_probe(raw, problems),
-        interval,
-        timeout: problems.value_or("pool.health.timeout", health.timeout.as_ref(), timeout, |text| {
-            duration(text, SHORTEST_TIMEOUT..=interval)
-        }),
-        rise: problems.value_or("pool.health.rise", health.rise.as_ref(), Settings::DEFAULT_RISE, |times| whole(*times, 1..=100)),
-        fall: problems.value_or("pool.health.fall", health.fall.as_ref(), Settings::DEFAULT_FALL, |times| whole(*times, 1..=100)),
-        start: problems
-            .value_or("pool.health.start", health.start.as_ref(), Start::default(), |text| one_of("start", text, Start::NAMES)),
-        port: problems.value("pool.health.port", health.port.as_ref(), |port| whole(*port, 1..=65_535)).map(|port| port.value),
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Tcp,
-    Http,
-}
-
-fn check_probe(raw: &Spanned<raw::Health>, problems: &mut Problems) -> Probe {
-    let health = raw.get_ref();
-    let names = [("tcp", Kind::Tcp), ("http", Kind::Http)];
-    let kind = problems.required("pool.health.type", &health.kind, raw.span(), "\"tcp\", \"http\"");
-    let kind = problems.value("pool.health.type", kind, |text| one_of("type of probe", text, &names));
-    if let Some(Located { value: Kind::Tcp, span }) = &kind {
-        refuse_http_keys(health, span, problems);
-        return Probe::Tcp;
-    }
-    Probe::Http {
-        path: problems.value_or("pool.health.path", health.path.as_ref(), "/".to_owned(), |text| http_path(text)),
-        host: problems.value("pool.health.host", health.host.as_ref(), |text| http_host(text)).map(|host| host.value),
-        status: problems.value_or("pool.health.status", health.status.as_ref(), StatusSet::default(), |text| {
-            StatusSet::parse(text).or_else(|bad| refuse(bad.to_string(), "such as \"200\", \"200-399\" or \"200, 204, 301-302\""))
-        }),
-    }
-}
-
-fn refuse_http_keys(health: &raw::Health, kind: &Range<usize>, problems: &mut Problems) {
-    let keys = [("pool.health.path", &health.path), ("pool.health.host", &health.host), ("pool.health.status", &health.status)];
-    for (key, value) in keys {
-        if let Some(value) = value {
-            problems.add(
-                Problem::new(key, "a tcp probe sends nothing and reads nothing", "only with type = \"http\"")
-                    .at(Place::new(value.span(), "not used"))
-                    .at(Place::new(kind.clone(), "the type")),
-            );
-        }
-    }
-}
-
-/// What may stand in a request line (RFC 9112, section 3.2.1), not percent-decoded.
-fn http_path(text: &str) -> Result<String, Complaint> {
-    let fits = text.starts_with('/') && text.len() <= 1024 && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    if fits {
-        Ok(text.to_owned())
-    } else {
-        refuse(format!("{text:?} cannot be requested"), "a path such as \"/healthz\", printable ASCII without spaces or #")
-    }
-}
-
-fn http_host(text: &str) -> Result<String, Complaint> {
-    let fits =
-        (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
-    if fits {
-        Ok(text.to_owned())
-    } else {
-        refuse(format!("{text:?} cannot be a Host header"), "a host name or address, perhaps with a port")
     }
 }

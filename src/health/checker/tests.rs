@@ -2,7 +2,7 @@
 //! happened, and fails if that takes half a minute.
 
 use super::*;
-use crate::health::{Settings, Start, StatusSet};
+use crate::health::{Dns, Http, Name, Rcode, Record, Settings, Start, StatusSet};
 use mio::{Events, Poll};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -35,10 +35,14 @@ impl Loop {
     }
 
     fn turn(&mut self) {
-        self.events.extend(self.checker.tick(self.began.elapsed()));
+        self.events.extend(self.checker.tick(self.began.elapsed(), 100));
         let timeout = self.checker.next_deadline().map(|deadline| deadline.saturating_sub(self.began.elapsed()));
         let mut events = Events::with_capacity(16);
-        self.poll.poll(&mut events, timeout.map(|timeout| timeout.min(Duration::from_millis(100)))).unwrap();
+        let longest = Duration::from_millis(100);
+        match self.poll.poll(&mut events, Some(timeout.unwrap_or(longest).min(longest))) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            other => other.unwrap(),
+        }
         for event in &events {
             assert!(self.checker.tokens().contains(&event.token().0));
             self.events.extend(self.checker.ready(event.token()));
@@ -62,7 +66,7 @@ impl Loop {
 
 fn settings(probe: Probe, start: Start) -> Settings {
     let (interval, timeout) = (Duration::from_millis(20), Duration::from_millis(200));
-    Settings { probe, interval, timeout, rise: 2, fall: 2, start, port: None }
+    Settings { probe, interval, jitter: Duration::ZERO, timeout, rise: 2, fall: 2, start, port: None }
 }
 
 fn tcp(address: SocketAddr, start: Start) -> Target {
@@ -70,7 +74,14 @@ fn tcp(address: SocketAddr, start: Start) -> Target {
 }
 
 fn http(address: SocketAddr, start: Start) -> Target {
-    let probe = Probe::Http { path: "/healthz?x=1".into(), host: None, status: StatusSet::default() };
+    of(Probe::Http(Box::new(get("/healthz?x=1"))), address, start)
+}
+
+fn get(path: &str) -> Http {
+    Http { path: path.into(), host: None, status: StatusSet::default(), header: None, body: None, tls: None }
+}
+
+fn of(probe: Probe, address: SocketAddr, start: Start) -> Target {
     Target { backend: BackendId(7), address, settings: Arc::new(settings(probe, start)) }
 }
 
@@ -104,7 +115,7 @@ fn answering(answer: &'static str) -> SocketAddr {
 fn a_backend_that_accepts_goes_up() {
     let (listener, address) = listen();
     let mut this = Loop::new(vec![tcp(address, Start::Down)]);
-    assert_eq!(this.events, [HealthEvent { backend: BackendId(7), up: false, why: "not probed yet".into() }]);
+    assert_eq!(this.events, [HealthEvent { backend: BackendId(7), up: false, share: 100, why: "not probed yet".into() }]);
     assert_eq!(this.first_change(), (true, "probes pass".into()));
     assert!(matches!(this.checker.look(BackendId(7)), Some((true, Some(Ok(()))))));
     drop(listener);
@@ -206,7 +217,8 @@ fn bad_answers_bring_a_backend_down() {
 #[test]
 fn a_good_status_is_what_the_settings_say() {
     let address = answering("HTTP/1.1 404 Not Found\r\n\r\n");
-    let probe = Probe::Http { path: "/".into(), host: Some("a.example".into()), status: StatusSet::parse("404").unwrap() };
+    let http = Http { host: Some("a.example".into()), status: StatusSet::parse("404").unwrap(), ..get("/") };
+    let probe = Probe::Http(Box::new(http));
     let target = Target { backend: BackendId(1), address, settings: Arc::new(settings(probe, Start::Down)) };
     assert_eq!(Loop::new(vec![target]).first_change(), (true, "probes pass".into()));
 }
@@ -275,4 +287,127 @@ fn probes_leave_no_socket_behind() {
     let port = format!(":{:04X} 06", address.port());
     let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
     assert!(!sockets.contains(&port), "{sockets}");
+}
+
+#[test]
+fn a_udp_server_passes_by_its_answer_or_by_its_silence() {
+    let server = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = server.local_addr().unwrap();
+    let probe = |expect: Option<&str>| Probe::Udp { send: b"ping".to_vec(), expect: expect.map(|text| text.as_bytes().to_vec()) };
+    assert_eq!(Loop::new(vec![of(probe(None), address, Start::Down)]).first_change(), (true, "probes pass".into()));
+    let silent = Loop::new(vec![of(probe(Some("pong")), address, Start::Up)]).first_change();
+    assert_eq!(silent, (false, "no answer in time".into()));
+    let wrong = Loop::new(vec![of(probe(Some("PONG")), answering_datagrams(b"a pong!".to_vec()), Start::Up)]).first_change();
+    assert_eq!(wrong, (false, "the answer is not what is expected".into()));
+    let right = answering_datagrams(b"a pong!".to_vec());
+    assert_eq!(Loop::new(vec![of(probe(Some("pong")), right, Start::Down)]).first_change(), (true, "probes pass".into()));
+    drop(server);
+    let (up, why) = Loop::new(vec![of(probe(None), address, Start::Up)]).first_change();
+    assert!(!up && why.starts_with("unreachable: Connection refused"), "{why}");
+}
+
+/// A server that answers every datagram with this; the thread ends with the process.
+fn answering_datagrams(answer: Vec<u8>) -> SocketAddr {
+    let server = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = server.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((_, client)) = server.recv_from(&mut question) {
+            let _ = server.send_to(&answer, client);
+        }
+    });
+    address
+}
+
+#[test]
+fn datagrams_that_are_no_answer_to_the_query_do_not_count() {
+    let name = Name::parse("example.org").unwrap();
+    let probe = Probe::Dns(Dns { name, record: Record::A, rcode: Rcode::default(), answer: None });
+    let stranger = answering_datagrams(vec![0; 64]);
+    assert_eq!(Loop::new(vec![of(probe, stranger, Start::Up)]).first_change(), (false, "no answer in time".into()));
+}
+
+#[test]
+fn scripts_are_judged_by_their_end() {
+    let script = |text: &str| Probe::Exec { command: vec!["/bin/sh".into(), "-c".into(), text.into()] };
+    let address = "192.0.2.7:80".parse().unwrap();
+    let good = script("test \"$WEIR_ADDRESS $WEIR_PORT $PWD\" = '192.0.2.7 80 /' && test -z \"$HOME\"");
+    assert_eq!(Loop::new(vec![of(good, address, Start::Down)]).first_change(), (true, "probes pass".into()));
+    for (text, why) in [("exit 3", "the script exited with 3"), ("kill -9 $$", "signal 9 ended the script")] {
+        assert_eq!(Loop::new(vec![of(script(text), address, Start::Up)]).first_change(), (false, why.into()));
+    }
+    let missing = Probe::Exec { command: vec!["/no/such/program".into()] };
+    let mut this = Loop::new(vec![of(missing, address, Start::Up)]);
+    this.until("it was tried", |this| this.checker.look(BackendId(7)).is_some_and(|(_, last)| last.is_some()));
+    assert!(this.checker.look(BackendId(7)).unwrap().0, "what cannot be started says nothing of the backend");
+}
+
+#[test]
+fn a_script_that_takes_too_long_is_killed_with_its_children() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pids");
+    let text = format!("sleep 1000 & echo $! >> {}; wait", file.display());
+    let probe = Probe::Exec { command: vec!["/bin/sh".into(), "-c".into(), text] };
+    let mut this = Loop::new(vec![of(probe, "192.0.2.7:80".parse().unwrap(), Start::Up)]);
+    assert_eq!(this.first_change(), (false, "no end of the script in time".into()));
+    this.update(Vec::new());
+    let children = std::fs::read_to_string(&file).unwrap();
+    assert!(children.lines().count() >= 2);
+    // A zombie's status has no name of a program that runs.
+    let runs = |pid: &str| {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains("(sleep)") && !stat.contains(") Z"))
+    };
+    this.until("their end", |_| !children.lines().any(runs));
+    this.until("they are reaped", |this| this.checker.dying.is_empty());
+}
+
+#[test]
+fn no_more_scripts_than_allowed_run_at_once_and_each_has_its_turn() {
+    let probe = Probe::Exec { command: vec!["/bin/sleep".into(), "0.05".into()] };
+    let poll = Poll::new().unwrap();
+    let checker = Checker::new(poll.registry().try_clone().unwrap(), 100..1000);
+    let mut this = Loop { poll, checker, began: Instant::now(), events: Vec::new() };
+    let targets =
+        (0..100).map(|id| Target { backend: BackendId(id), ..of(probe.clone(), "192.0.2.7:80".parse().unwrap(), Start::Down) });
+    this.update(targets.collect());
+    let mut most = 0;
+    this.until("all of them up", |this| {
+        most = most.max(this.checker.scripts);
+        this.events.iter().filter(|event| event.up).count() == 100
+    });
+    assert_eq!(most, exec::AT_ONCE);
+    this.update(Vec::new());
+    assert_eq!((this.checker.scripts, this.checker.waiting.len()), (0, 0));
+}
+
+#[test]
+fn an_agent_says_how_much_it_takes() {
+    let said = Arc::new(std::sync::Mutex::new("ready\n"));
+    let says = Arc::clone(&said);
+    let (listener, address) = listen();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            drop(stream.write_all(says.lock().unwrap().as_bytes()));
+        }
+    });
+    let mut this = Loop::new(vec![of(Probe::Agent, address, Start::Down)]);
+    assert_eq!(this.first_change(), (true, "probes pass".into()));
+    for (line, up, share) in
+        [("50%\n", true, 50), ("drain\n", true, 0), ("up 75%\r\n", true, 75), ("down # disk\n", false, 75), ("ready", true, 100)]
+    {
+        *said.lock().unwrap() = line;
+        this.until(line, |this| this.events.last().is_some_and(|event| (event.up, event.share) == (up, share)));
+    }
+}
+
+#[test]
+fn an_echo_is_answered() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIP an_echo_is_answered: needs root, for raw sockets");
+        return;
+    }
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let target = of(Probe::Icmp, address.parse().unwrap(), Start::Down);
+        assert_eq!(Loop::new(vec![target]).first_change(), (true, "probes pass".into()), "{address}");
+    }
 }
