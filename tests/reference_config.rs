@@ -264,6 +264,7 @@ fn a_reload_applies_what_it_is_said_to() {
             ("pool.backends", "priority") => "3",
             ("service" | "pool", "name" | "pool") => continue, // Names that refer to each other; a name is no setting.
             ("reload", "watch") => "true",
+            ("reload", "max_reset") => "7",
             ("reload", "overrides") => "\"drop\"",
             ("pool", "drain") => "{ udp = \"rehash\" }",
             ("pool.drain", "deadline" | "failed_deadline") => "\"7s\"",

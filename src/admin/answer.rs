@@ -45,6 +45,8 @@ pub enum Answer {
         /// The generation in force.
         generation: u64,
     },
+    /// To [`super::Request::Plan`].
+    Planned(Plan),
     /// To [`super::Request::Explain`].
     Explained(Explanation),
     /// The request was refused; nothing was changed.
@@ -52,6 +54,39 @@ pub enum Answer {
         /// Why, perhaps over several lines.
         message: String,
     },
+}
+
+/// What a reload of a config would do at this moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// In order; empty: the config means what is in force.
+    pub steps: Vec<PlannedStep>,
+    /// All connections.
+    pub connections: Fates,
+    /// More connections would be reset than the config in force allows: only with force.
+    pub refused: bool,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    /// In a sentence.
+    pub step: String,
+    /// Connections that it is felt by.
+    pub connections: Fates,
+}
+
+/// Connections by what becomes of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fates {
+    /// They go on as before.
+    pub kept: u64,
+    /// Their backend takes no new ones: they have until the deadline of its pool.
+    pub drained: u64,
+    /// Their next datagram goes to another backend.
+    pub moved: u64,
+    /// They end at once: nobody serves their VIP any more.
+    pub reset: u64,
 }
 
 /// The daemon at this moment.

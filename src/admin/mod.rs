@@ -13,8 +13,8 @@ mod socket;
 mod tracking;
 
 pub use answer::{
-    Account, Answer, Backend, Connection, Connections, Control, Drop, Expectation, Explanation, Interface, Neighbour, Pool,
-    Queue, Service, Status, Worker,
+    Account, Answer, Backend, Connection, Connections, Control, Drop, Expectation, Explanation, Fates, Interface, Neighbour,
+    Plan, PlannedStep, Pool, Queue, Service, Status, Worker,
 };
 pub use client::{Client, ClientError};
 pub use filter::{AddressFilter, ConnectionFilter, NoAddress};

@@ -70,7 +70,18 @@ pub enum Request {
     /// Answered by [`super::Answer::Drops`].
     Drops {},
     /// Answered by [`super::Answer::Reloaded`] or an error.
-    Reload {},
+    Reload {
+        /// Also if more connections are reset than the config allows.
+        #[serde(default)]
+        force: bool,
+    },
+    /// What a config would do. Answered by [`super::Answer::Planned`], or an error that says why it would be refused.
+    Plan {
+        /// How messages name it.
+        name: String,
+        /// Its text.
+        config: String,
+    },
     /// Answered by [`super::Answer::Explained`].
     Explain {
         /// The packet.

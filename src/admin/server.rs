@@ -52,7 +52,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { clients: 16, request: 64 * 1024, patience: Duration::from_secs(10) }
+        Self { clients: 16, request: 32 << 20, patience: Duration::from_secs(10) }
     }
 }
 

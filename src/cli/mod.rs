@@ -11,6 +11,7 @@ mod daemon;
 mod drops;
 mod explain;
 mod flow;
+mod plan;
 mod reload;
 mod replay;
 mod run;
@@ -33,6 +34,7 @@ struct Arguments {
 enum Command {
     Run(run::Run),
     Check(check::Check),
+    Plan(plan::Plan),
     Reload(reload::Reload),
     Status(status::Status),
     Conn(conn::Conn),
@@ -78,6 +80,7 @@ impl Command {
             Self::Replay(replay) => return replay.run(out),
             Self::Check(check) => return check.run(out),
             Self::Bench(bench) => return bench.run(out),
+            Self::Plan(plan) => plan.run(out)?,
             Self::Reload(reload) => reload.run(out)?,
             Self::Status(status) => status.run(out)?,
             Self::Conn(conn) => conn.run(out)?,

@@ -9,6 +9,9 @@ use std::io::Write;
 pub(super) struct Reload {
     #[command(flatten)]
     daemon: Daemon,
+    /// Also if it resets more connections than `reload.max_reset` in the running config allows
+    #[arg(long)]
+    force: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -20,7 +23,7 @@ impl Reload {
     /// # Errors
     /// When the file is refused, with the reason; nothing was changed then.
     pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
-        match self.daemon.ask(&Request::Reload {})? {
+        match self.daemon.ask(&Request::Reload { force: self.force })? {
             answer @ Answer::Reloaded { .. } if self.json => Ok(print_json(out, &answer)?),
             Answer::Reloaded { plan, generation } if plan.is_empty() => {
                 Ok(writeln!(out, "the file changes nothing, generation {generation} stays")?)

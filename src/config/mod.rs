@@ -128,6 +128,8 @@ impl Idle {
 pub struct Reload {
     /// Whether an edit of the file is applied without being asked for.
     pub watch: bool,
+    /// A reload that would reset more connections is refused unless it is forced; `None`: none is.
+    pub max_reset: Option<u64>,
     /// What becomes of what was set at run time.
     pub overrides: Overrides,
 }

@@ -84,6 +84,7 @@ pub(super) struct Admin {
 #[serde(deny_unknown_fields)]
 pub(super) struct Reload {
     pub(super) watch: Maybe<bool>,
+    pub(super) max_reset: Maybe<i64>,
     pub(super) overrides: Maybe<String>,
 }
 

@@ -2,8 +2,8 @@
 
 use super::{Placed, StartError, StateFile};
 use crate::config::Config;
-use crate::kernel::{Address, Link, Netlink, Owner, announce};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::kernel::{Address, Announcer, Link, Netlink, Owner};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use tracing::{info, warn};
 
@@ -18,6 +18,7 @@ struct Place {
 #[derive(Debug)]
 pub(super) struct Addresses {
     netlink: Netlink,
+    announcer: Announcer,
     state: StateFile,
     /// An address is in two places while it moves from one to the other.
     ours: BTreeSet<(IpAddr, Place)>,
@@ -25,12 +26,17 @@ pub(super) struct Addresses {
 
 impl Addresses {
     /// No addresses yet, but those that a killed weir left on interfaces that are still there.
-    pub(super) fn new(netlink: Netlink, state: StateFile, left: Vec<Placed>, index: impl Fn(&str) -> Option<u32>) -> Self {
+    pub(super) fn new(
+        (netlink, announcer): (Netlink, Announcer),
+        state: StateFile,
+        left: Vec<Placed>,
+        index: impl Fn(&str) -> Option<u32>,
+    ) -> Self {
         let place = |placed: Placed| {
             let index = index(&placed.interface)?;
             Some((placed.address, Place { interface: placed.interface, index }))
         };
-        Self { netlink, state, ours: left.into_iter().filter_map(place).collect() }
+        Self { netlink, announcer, state, ours: left.into_iter().filter_map(place).collect() }
     }
 
     /// Puts addresses on interfaces where they are not yet, and tells the neighbours where they are now. On an error the new ones are
@@ -69,7 +75,7 @@ impl Addresses {
             // Somebody else's: used, but not taken off at the end.
             self.forget(address, &place);
         }
-        if let Err(error) = announce(link, address) {
+        if let Err(error) = self.announcer.announce(link, address) {
             warn!("{error}");
         }
         for old in before.iter().filter(|old| **old != place) {
@@ -84,13 +90,20 @@ impl Addresses {
     /// # Errors
     /// When the kernel refuses one; the others are not tried.
     pub(super) fn restore(&mut self, wanted: &BTreeMap<IpAddr, Link>, there: &[Address]) -> Result<(), StartError> {
-        for (address, link) in wanted {
-            let is_there = there.iter().any(|item| (item.index, item.address) == (link.index, *address));
-            if !is_there || self.places(*address).iter().any(|place| place.index != link.index) {
-                self.add_one(*address, link)?;
-            }
+        for (address, link) in self.missing(wanted, there) {
+            self.add_one(address, &link)?;
         }
         Ok(())
+    }
+
+    /// Those that are not on their interface, as `there` says, or on another one as well.
+    pub(super) fn missing(&self, wanted: &BTreeMap<IpAddr, Link>, there: &[Address]) -> BTreeMap<IpAddr, Link> {
+        let there: HashSet<(u32, IpAddr)> = there.iter().map(|item| (item.index, item.address)).collect();
+        let mut missing = wanted.clone();
+        missing.retain(|address, link| {
+            !there.contains(&(link.index, *address)) || self.indices(*address).any(|index| index != link.index)
+        });
+        missing
     }
 
     /// Takes those of these addresses off that are ours.
@@ -154,11 +167,16 @@ impl Addresses {
 
     /// The interfaces on which weir put this address.
     pub(super) fn indices(&self, address: IpAddr) -> impl Iterator<Item = u32> + '_ {
-        self.ours.iter().filter(move |(ours, _)| *ours == address).map(|(_, place)| place.index)
+        self.at(address).map(|place| place.index)
     }
 
     fn places(&self, address: IpAddr) -> Vec<Place> {
-        self.ours.iter().filter(|(ours, _)| *ours == address).map(|(_, place)| place.clone()).collect()
+        self.at(address).cloned().collect()
+    }
+
+    fn at(&self, address: IpAddr) -> impl Iterator<Item = &Place> + '_ {
+        let first = (address, Place { interface: String::new(), index: 0 });
+        self.ours.range(first..).take_while(move |(ours, _)| *ours == address).map(|(_, place)| place)
     }
 
     /// Those that weir put there.

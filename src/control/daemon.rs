@@ -5,6 +5,7 @@ use super::desk::Question;
 use super::expiry::Expiry;
 use super::interface::Interface;
 use super::registry::{Registry, set_health, set_share};
+use super::reload::Force;
 use super::watch::Watch;
 use super::workers::{self, Running};
 use super::{StartError, retired, start};
@@ -16,6 +17,7 @@ use crate::io::xsk;
 use crate::kernel::{Address, Event, Mirror, Monitor, Netlink, NetlinkError};
 use crate::service::BackendId;
 use crate::worker::{Monotonic, Resolver};
+use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -41,6 +43,8 @@ pub(super) struct Daemon {
     pub(super) path: PathBuf,
     pub(super) watch: Watch,
     pub(super) config: Config,
+    /// The same, for the threads of clients.
+    pub(super) in_force: Arc<ArcSwap<Config>>,
     pub(super) registry: Registry,
     pub(super) datapath: Arc<Datapath>,
     pub(super) netlink: Netlink,
@@ -77,7 +81,7 @@ impl Daemon {
         if self.watch.is_due(now) {
             info!("{} was edited", self.path.display());
             // What became of it is in the log.
-            let _ = self.reload();
+            let _ = self.reload(Force::No);
         }
         if let Some(unused) = self.retired.run(now, &self.datapath) {
             self.release(&unused);

@@ -3,12 +3,14 @@
 //! Walks of the connection table are done on the client's own thread, since the table is shared and a walk of millions takes long;
 //! everything else is asked of the control thread, which alone knows the rest.
 
-use super::{audience, top};
+use super::{audience, effects, top};
 use crate::admin::{self, Answer, Connection, ConnectionFilter, Desk, Flow, Output, Request};
+use crate::config::Config;
 use crate::conntrack::{AccountView, ConnectionView, DestroyReason, Expectation, Millis, TupleView};
 use crate::datapath::Datapath;
 use crate::service::{Protocol, Snapshot};
 use crate::worker::Monotonic;
+use arc_swap::ArcSwap;
 use mio::Waker;
 use std::collections::HashMap;
 use std::io;
@@ -31,15 +33,16 @@ pub(super) struct Question {
 /// Answers clients.
 pub(super) struct FrontDesk {
     datapath: Arc<Datapath>,
+    in_force: Arc<ArcSwap<Config>>,
     questions: Sender<Question>,
     waker: Arc<Waker>,
 }
 
 impl FrontDesk {
     /// A desk, and where its questions for the control thread come out; `waker` is woken for each.
-    pub(super) fn new(datapath: Arc<Datapath>, waker: Arc<Waker>) -> (Self, Receiver<Question>) {
+    pub(super) fn new(datapath: Arc<Datapath>, in_force: Arc<ArcSwap<Config>>, waker: Arc<Waker>) -> (Self, Receiver<Question>) {
         let (questions, asked) = channel();
-        (Self { datapath, questions, waker }, asked)
+        (Self { datapath, in_force, questions, waker }, asked)
     }
 
     fn ask_control(&self, request: Request) -> Answer {
@@ -110,6 +113,13 @@ impl FrontDesk {
         }
     }
 
+    fn plan(&self, name: &str, config: &str) -> Answer {
+        match effects::foresee(name, config, &self.in_force.load_full(), &self.datapath) {
+            Ok(plan) => Answer::Planned(plan),
+            Err(message) => Answer::Error { message },
+        }
+    }
+
     fn flush(&self, filter: &ConnectionFilter) -> u64 {
         let (now, snapshot) = (Monotonic::now().millis(), self.datapath.snapshot.load_full());
         let names = Names::new(&snapshot);
@@ -131,7 +141,8 @@ impl Desk for FrontDesk {
                 output.say(&top::survey(&self.datapath, &filter, usize::from(limit), (prefix_v4, prefix_v6)))
             }
             Request::ConnectionEvents { filter, kinds } => audience::tell(&self.datapath, &filter, &kinds, output),
-            Request::Status {} | Request::Drops {} | Request::Reload {} | Request::Explain { .. } => {
+            Request::Plan { name, config } => output.say(&self.plan(&name, &config)),
+            Request::Status {} | Request::Drops {} | Request::Reload { .. } | Request::Explain { .. } => {
                 output.say(&self.ask_control(request))
             }
         }

@@ -4,7 +4,7 @@ use super::StateError;
 use super::registry::OutOfIds;
 use super::workers::OpenError;
 use crate::config::ConfigReport;
-use crate::kernel::{AnnounceError, ChannelsError, Lacking, LinkError, NetlinkError};
+use crate::kernel::{ChannelsError, Lacking, LinkError, NetlinkError};
 use crate::worker;
 use crate::xdp::XdpError;
 use std::io;
@@ -78,9 +78,9 @@ pub enum StartError {
         /// Which has it.
         interface: String,
     },
-    /// Gratuitous ARP or unsolicited neighbour advertisements.
-    #[error(transparent)]
-    Announce(#[from] AnnounceError),
+    /// For gratuitous ARP and unsolicited neighbour advertisements.
+    #[error("no packet socket to announce addresses from: {0}")]
+    Announcer(io::Error),
     /// The memory for the connection table.
     #[error("no memory for a connection table of {max_connections} connections a family: {error}")]
     Table {

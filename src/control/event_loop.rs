@@ -2,6 +2,7 @@
 
 use super::complaints::Complaints;
 use super::daemon::Daemon;
+use super::reload::Force;
 use super::watch::Watch;
 use super::{StartError, start};
 use crate::config::Config;
@@ -112,7 +113,7 @@ fn heed(signals: &mut Signals, daemon: &mut Daemon) -> bool {
                 let now = i128::from(Monotonic::now().0 / 1000);
                 notify(&[NotifyState::Reloading, NotifyState::MonotonicUsec(now)]);
                 // What became of it is in the log.
-                let _ = daemon.reload();
+                let _ = daemon.reload(Force::No);
                 notify(&[NotifyState::Ready]);
             }
             _ => {

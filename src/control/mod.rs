@@ -6,6 +6,7 @@ mod complaints;
 mod daemon;
 mod departure;
 mod desk;
+mod effects;
 mod error;
 mod event_loop;
 mod expiry;

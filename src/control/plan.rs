@@ -6,9 +6,61 @@ use crate::conntrack::Spared;
 use crate::service::Helper;
 use std::net::SocketAddr;
 
-/// The difference between the config in force and a new one, one sentence a step; empty when they mean the same.
-pub(super) fn plan(old: &Config, new: &Config) -> Vec<String> {
-    let mut steps = Vec::new();
+/// Whose connections do not simply go on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Subject {
+    /// Those of the service with this name, as far as no other one takes its place.
+    Service(String),
+    /// Those with this backend of this pool.
+    Backend(String, SocketAddr),
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Step {
+    /// What changes.
+    pub(super) sentence: String,
+    /// Whom it is felt by; nobody: new connections alone.
+    pub(super) subjects: Vec<Subject>,
+}
+
+/// Changes, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Steps(Vec<Step>);
+
+impl Steps {
+    fn push(&mut self, sentence: String) {
+        self.push_felt_by(Vec::new(), sentence);
+    }
+
+    fn push_felt_by(&mut self, subjects: Vec<Subject>, sentence: String) {
+        self.0.push(Step { sentence, subjects });
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Nothing changes.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Step> {
+        self.0.iter()
+    }
+
+    /// What changes, one sentence a step.
+    pub(super) fn sentences(&self) -> Vec<String> {
+        self.iter().map(|step| step.sentence.clone()).collect()
+    }
+}
+
+/// The difference between the config in force and a new one; empty when they mean the same.
+pub(super) fn plan(old: &Config, new: &Config) -> Steps {
+    let mut steps = Steps::default();
     plan_services(old, new, &mut steps);
     plan_pools(old, new, &mut steps);
     plan_snat(old, new, &mut steps);
@@ -29,6 +81,10 @@ pub(super) fn plan(old: &Config, new: &Config) -> Vec<String> {
         let what = if new.reload.watch { "applied once it has settled" } else { "applied when asked for" };
         steps.push(format!("reload: an edit of the file is {what}"));
     }
+    if old.reload.max_reset != new.reload.max_reset {
+        let limit = new.reload.max_reset.map_or("any number of".to_owned(), |limit| limit.to_string());
+        steps.push(format!("reload: the next one may reset {limit} connections"));
+    }
     if old.reload.overrides != new.reload.overrides {
         let become_of = if new.reload.overrides == Overrides::Keep { "stay" } else { "are dropped" };
         steps.push(format!("reload: drains and weights set at run time {become_of} from now on"));
@@ -39,7 +95,7 @@ pub(super) fn plan(old: &Config, new: &Config) -> Vec<String> {
     steps
 }
 
-fn plan_services(old: &Config, new: &Config, steps: &mut Vec<String>) {
+fn plan_services(old: &Config, new: &Config, steps: &mut Steps) {
     for service in &new.services {
         match old.services.iter().find(|known| known.name == service.name) {
             None => steps.push(format!("service {}: added at {}, pool {}", service.name, destination(service), service.pool)),
@@ -47,15 +103,17 @@ fn plan_services(old: &Config, new: &Config, steps: &mut Vec<String>) {
         }
     }
     for gone in old.services.iter().filter(|known| new.services.iter().all(|service| service.name != known.name)) {
-        steps.push(format!("service {}: removed, {} is not served any more", gone.name, destination(gone)));
+        let sentence = format!("service {}: removed, {} is not served any more", gone.name, destination(gone));
+        steps.push_felt_by(vec![Subject::Service(gone.name.clone())], sentence);
     }
 }
 
-fn plan_service(old: &Service, new: &Service, steps: &mut Vec<String>) {
+fn plan_service(old: &Service, new: &Service, steps: &mut Steps) {
     let name = &new.name;
     let (was, is) = (destination(old), destination(new));
     if was != is {
-        steps.push(format!("service {name}: moves from {was} to {is}, {was} is not served any more"));
+        let sentence = format!("service {name}: moves from {was} to {is}, {was} is not served any more");
+        steps.push_felt_by(vec![Subject::Service(name.clone())], sentence);
     }
     if old.helper != new.helper {
         let names = [new.helper, old.helper].map(|helper| helper.map_or("none", Helper::name));
@@ -69,7 +127,7 @@ fn plan_service(old: &Service, new: &Service, steps: &mut Vec<String>) {
     }
 }
 
-fn plan_access(old: &Config, new: &Config, steps: &mut Vec<String>) {
+fn plan_access(old: &Config, new: &Config, steps: &mut Steps) {
     for service in &new.services {
         let known = old.services.iter().find(|known| known.name == service.name);
         if known.is_some_and(|known| (&known.allow, &known.deny) != (&service.allow, &service.deny)) {
@@ -79,7 +137,7 @@ fn plan_access(old: &Config, new: &Config, steps: &mut Vec<String>) {
     }
 }
 
-fn plan_timeouts(old: &Config, new: &Config, steps: &mut Vec<String>) {
+fn plan_timeouts(old: &Config, new: &Config, steps: &mut Steps) {
     for service in &new.services {
         let known = old.services.iter().find(|known| known.name == service.name);
         if known.is_some_and(|known| known.timeouts != service.timeouts) {
@@ -93,7 +151,7 @@ fn destination(service: &Service) -> String {
     format!("{} {port} {}", service.vip, service.protocol)
 }
 
-fn plan_pools(old: &Config, new: &Config, steps: &mut Vec<String>) {
+fn plan_pools(old: &Config, new: &Config, steps: &mut Steps) {
     for pool in &new.pools {
         match old.pool(&pool.name) {
             None => steps.push(format!("pool {}: added with {} backends", pool.name, pool.backends.len())),
@@ -101,11 +159,12 @@ fn plan_pools(old: &Config, new: &Config, steps: &mut Vec<String>) {
         }
     }
     for gone in old.pools.iter().filter(|known| new.pool(&known.name).is_none()) {
-        steps.push(format!("pool {}: removed, {}", gone.name, departure::sentence(&gone.drain)));
+        let backends = gone.backends.iter().map(|backend| Subject::Backend(gone.name.clone(), backend.address));
+        steps.push_felt_by(backends.collect(), format!("pool {}: removed, {}", gone.name, departure::sentence(&gone.drain)));
     }
 }
 
-fn plan_pool(old: &Pool, new: &Pool, steps: &mut Vec<String>) {
+fn plan_pool(old: &Pool, new: &Pool, steps: &mut Steps) {
     let name = &new.name;
     let find = |pool: &Pool, address: SocketAddr| pool.backends.iter().find(|backend| backend.address == address).copied();
     for backend in &new.backends {
@@ -115,7 +174,8 @@ fn plan_pool(old: &Pool, new: &Pool, steps: &mut Vec<String>) {
         }
     }
     for gone in old.backends.iter().filter(|backend| find(new, backend.address).is_none()) {
-        steps.push(format!("pool {name}: backend {} removed, {}", gone.address, departure::sentence(&new.drain)));
+        let sentence = format!("pool {name}: backend {} removed, {}", gone.address, departure::sentence(&new.drain));
+        steps.push_felt_by(vec![Subject::Backend(name.clone(), gone.address)], sentence);
     }
     if old.health != new.health {
         let how = if new.health.is_some() { "changed" } else { "removed, every backend counts as up" };
@@ -126,7 +186,7 @@ fn plan_pool(old: &Pool, new: &Pool, steps: &mut Vec<String>) {
     }
 }
 
-fn plan_backend(pool: &str, old: &Backend, new: &Backend, steps: &mut Vec<String>) {
+fn plan_backend(pool: &str, old: &Backend, new: &Backend, steps: &mut Steps) {
     let limit = |limit: Option<u32>| limit.map_or("never".to_owned(), |limit| limit.to_string());
     let changes = [
         ("weight", new.weight.to_string(), old.weight.to_string()),
@@ -138,7 +198,7 @@ fn plan_backend(pool: &str, old: &Backend, new: &Backend, steps: &mut Vec<String
     }
 }
 
-fn plan_snat(old: &Config, new: &Config, steps: &mut Vec<String>) {
+fn plan_snat(old: &Config, new: &Config, steps: &mut Steps) {
     let addresses = |config: &Config| config.snat.addresses().collect::<Vec<_>>();
     let (before, now) = (addresses(old), addresses(new));
     for address in now.iter().filter(|address| !before.contains(address)) {
@@ -185,7 +245,7 @@ mod tests {
             assert!(text.contains(from), "{from}");
             text = text.replacen(from, to, 1);
         }
-        plan(&config(BEFORE), &config(&text))
+        plan(&config(BEFORE), &config(&text)).sentences()
     }
 
     #[test]
@@ -213,13 +273,13 @@ mod tests {
         let after = before
             .replace("priority = 1 }, { address = \"10.1.0.2:80\"", "priority = 2 }, { address = \"10.1.0.2:80\", priority = 3");
         assert_eq!(
-            plan(&config(&before), &config(&after)),
+            plan(&config(&before), &config(&after)).sentences(),
             ["pool web: backend 10.1.0.1:80 priority 2, before 1", "pool web: backend 10.1.0.2:80 priority 3, before 0"]
         );
         let before = BEFORE.replace("maglev", "first_available");
         let after = before.replace("weight = 2", "weight = 2, overflow_at = 100");
         let told = ["pool web: backend 10.1.0.1:80 overflow_at 100, before never"];
-        assert_eq!(plan(&config(&before), &config(&after)), told);
+        assert_eq!(plan(&config(&before), &config(&after)).sentences(), told);
     }
 
     #[test]
@@ -238,7 +298,7 @@ mod tests {
     fn a_service_may_be_renamed_with_its_pool() {
         let text = BEFORE.replace("\"web\"", "\"shop\"");
         assert_eq!(
-            plan(&config(BEFORE), &config(&text)),
+            plan(&config(BEFORE), &config(&text)).sentences(),
             [
                 "service shop: added at 10.0.0.100 port 80 tcp, pool shop",
                 "service web: removed, 10.0.0.100 port 80 tcp is not served any more",
@@ -267,8 +327,8 @@ mod tests {
     #[test]
     fn health_checks_come_and_go() {
         let checked = BEFORE.replace("name = \"web\"\n        backends", "name = \"web\"\nhealth = { type = \"tcp\" }\nbackends");
-        assert_eq!(plan(&config(BEFORE), &config(&checked)), ["pool web: health check changed"]);
+        assert_eq!(plan(&config(BEFORE), &config(&checked)).sentences(), ["pool web: health check changed"]);
         let removed = "pool web: health check removed, every backend counts as up";
-        assert_eq!(plan(&config(&checked), &config(BEFORE)), [removed]);
+        assert_eq!(plan(&config(&checked), &config(BEFORE)).sentences(), [removed]);
     }
 }

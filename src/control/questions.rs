@@ -2,6 +2,7 @@
 
 use super::daemon::Daemon;
 use super::explain;
+use super::reload::Force;
 use crate::admin::{Answer, Request};
 
 impl Daemon {
@@ -17,7 +18,7 @@ impl Daemon {
         match request {
             Request::Status {} => Answer::Status(Box::new(self.status())),
             Request::Drops {} => Answer::Drops(self.drops()),
-            Request::Reload {} => match self.reload() {
+            Request::Reload { force } => match self.reload(if *force { Force::Yes } else { Force::No }) {
                 Ok(plan) => Answer::Reloaded { plan, generation: self.datapath.snapshot.load().generation },
                 Err(message) => Answer::Error { message },
             },
@@ -29,7 +30,8 @@ impl Daemon {
             | Request::ConnectionDelete { .. }
             | Request::ConnectionFlush { .. }
             | Request::ConnectionTop { .. }
-            | Request::ConnectionEvents { .. } => {
+            | Request::ConnectionEvents { .. }
+            | Request::Plan { .. } => {
                 Answer::Error { message: "the connection table is looked into on the client's own thread".into() }
             }
         }

@@ -11,7 +11,8 @@
 //!    somebody else's now.
 
 use super::daemon::Daemon;
-use super::{StartError, plan, targets};
+use super::plan::{Steps, Subject};
+use super::{StartError, effects, plan, targets};
 use crate::config::Config;
 use crate::worker::Monotonic;
 use crate::xdp::Targets;
@@ -20,14 +21,23 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::{info, warn};
 
+/// Whether a reload happens that resets more connections than the config allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Force {
+    /// It is refused.
+    No,
+    /// It happens.
+    Yes,
+}
+
 impl Daemon {
     /// Applies the file on disk, and logs what became of it. What was done, in sentences; nothing if the file means the same as before.
     ///
     /// # Errors
     /// Why it is refused, perhaps over several lines; the config in force stays.
-    pub(super) fn reload(&mut self) -> Result<Vec<String>, String> {
+    pub(super) fn reload(&mut self, force: Force) -> Result<Vec<String>, String> {
         self.watch.reading();
-        let done = self.apply_file();
+        let done = self.apply_file(force);
         self.watch.set(self.config.reload.watch, Monotonic::now());
         if let Err(message) = &done {
             warn!("reload refused, the config in force stays:\n{message}");
@@ -35,7 +45,7 @@ impl Daemon {
         done
     }
 
-    fn apply_file(&mut self) -> Result<Vec<String>, String> {
+    fn apply_file(&mut self, force: Force) -> Result<Vec<String>, String> {
         let new = Config::load(&self.path).map_err(|report| report.to_string())?;
         let fixed = self.config.needs_restart(&new);
         if !fixed.is_empty() {
@@ -44,11 +54,28 @@ impl Daemon {
         let steps = plan::plan(&self.config, &new);
         if steps.is_empty() {
             info!("reload: the file changes nothing");
-            return Ok(steps);
+            return Ok(Vec::new());
+        }
+        if force == Force::No {
+            self.check_resets(&steps, &new)?;
         }
         self.change_to(new).map_err(|error| format!("{error}; nothing was applied"))?;
+        let steps = steps.sentences();
         steps.iter().for_each(|step| info!("reload: {step}"));
         Ok(steps)
+    }
+
+    /// Whether the reload resets more connections than the config in force allows. The table is looked at only if it may reset any.
+    fn check_resets(&self, steps: &Steps, new: &Config) -> Result<(), String> {
+        let Some(limit) = self.config.reload.max_reset else { return Ok(()) };
+        let ends_services = steps.iter().flat_map(|step| &step.subjects).any(|subject| matches!(subject, Subject::Service(_)));
+        let reset = if ends_services { effects::survey(steps, &self.config, new, &self.datapath).all.reset } else { 0 };
+        if reset <= limit {
+            return Ok(());
+        }
+        Err(format!(
+            "it would reset {reset} connections, and reload.max_reset is {limit}; nothing was applied (`weir plan` says which, `weir reload --force` does it)"
+        ))
     }
 
     fn change_to(&mut self, new: Config) -> Result<(), StartError> {
@@ -64,6 +91,7 @@ impl Daemon {
         let mut snapshot = self.registry.snapshot(&new)?;
         snapshot.own_addresses.extend(&retired);
         self.datapath.snapshot.store(Arc::new(snapshot));
+        self.in_force.store(Arc::new(new.clone()));
         self.config = new;
         self.retired.replace(retired, Monotonic::now());
 
@@ -78,7 +106,8 @@ impl Daemon {
         self.addresses.check(new, &there, &links)?;
         self.steer(both)?;
         let wanted = self.placements(new, retired, &there);
-        self.addresses.add(&wanted)?;
+        // Neighbours are told of new addresses alone.
+        self.addresses.add(&self.addresses.missing(&wanted, &there))?;
         self.tell_homeless(&wanted, &there);
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::config::{Checksum, Config};
 use crate::conntrack::Conntrack;
 use crate::datapath::{Datapath, Hooks, NextHops, PortId};
 use crate::health::Checker;
-use crate::kernel::{self, Link, Mirror, Monitor, Netlink, NetlinkError};
+use crate::kernel::{self, Announcer, Link, Mirror, Monitor, Netlink, NetlinkError};
 use crate::worker::{Monotonic, Resolver};
 use arc_swap::ArcSwap;
 use mio::Waker;
@@ -68,11 +68,13 @@ pub(super) fn start(
     let running = workers::start(&config, &mut interfaces, &datapath, &resolver)?;
     tell_modes(&interfaces, &running);
 
-    let (desk, questions) = FrontDesk::new(Arc::clone(&datapath), waker);
+    let in_force = Arc::new(ArcSwap::from_pointee(config.clone()));
+    let (desk, questions) = FrontDesk::new(Arc::clone(&datapath), Arc::clone(&in_force), waker);
     let listener = bind(&config.admin_socket)?;
     let socket = SocketFile(config.admin_socket.clone());
+    let announcer = Announcer::open().map_err(StartError::Announcer)?;
     let known = interface_indices(&mut netlink)?;
-    let addresses = Addresses::new(Netlink::open()?, state, left, |name| known.get(name).copied());
+    let addresses = Addresses::new((Netlink::open()?, announcer), state, left, |name| known.get(name).copied());
     let began = Monotonic::now();
     watch.set(config.reload.watch, began);
     let mut daemon = Daemon {
@@ -83,6 +85,7 @@ pub(super) fn start(
         path: path.to_owned(),
         watch,
         config,
+        in_force,
         registry,
         datapath,
         netlink,

@@ -20,16 +20,42 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 const ARP_REQUEST: u16 = 1;
 const ARP_REPLY: u16 = 2;
 
-/// Sends what makes the neighbours on `link` (a VLAN interface tags by itself) send packets for `address` to it.
-///
-/// IPv4: an ARP request and an ARP reply. RFC 5227, section 3 has announcements as requests; RFC 5944, section 4.6 allows either, and
-/// there is equipment that heeds only one of them. IPv6: RFC 4861, section 7.2.6, to all nodes, with the override flag.
-pub fn announce(link: &Link, address: IpAddr) -> Result<(), AnnounceError> {
-    let frames = match address {
-        IpAddr::V4(address) => vec![arp(link.mac, address, ARP_REQUEST), arp(link.mac, address, ARP_REPLY)],
-        IpAddr::V6(address) => vec![advertisement(link.mac, address)],
-    };
-    send(link, &frames).map_err(|source| AnnounceError { interface: link.name.clone(), address, source })
+/// A socket to announce from. One for all: closing one waits for every CPU of the machine, some 10 ms.
+#[derive(Debug)]
+pub struct Announcer(Socket);
+
+impl Announcer {
+    /// A packet socket of this network namespace.
+    ///
+    /// # Errors
+    /// Without CAP_NET_RAW.
+    pub fn open() -> io::Result<Self> {
+        // Protocol 0: it receives nothing.
+        Socket::new(Domain::from(libc::AF_PACKET), Type::from(libc::SOCK_RAW), Some(Protocol::from(0))).map(Self)
+    }
+
+    /// Sends what makes the neighbours on `link` (a VLAN interface tags by itself) send packets for `address` to it.
+    ///
+    /// IPv4: an ARP request and an ARP reply. RFC 5227, section 3 has announcements as requests; RFC 5944, section 4.6 allows either, and
+    /// there is equipment that heeds only one of them. IPv6: RFC 4861, section 7.2.6, to all nodes, with the override flag.
+    ///
+    /// # Errors
+    /// When the interface is gone or down.
+    pub fn announce(&self, link: &Link, address: IpAddr) -> Result<(), AnnounceError> {
+        let frames = match address {
+            IpAddr::V4(address) => vec![arp(link.mac, address, ARP_REQUEST), arp(link.mac, address, ARP_REPLY)],
+            IpAddr::V6(address) => vec![advertisement(link.mac, address)],
+        };
+        self.send(link, &frames).map_err(|source| AnnounceError { interface: link.name.clone(), address, source })
+    }
+
+    fn send(&self, link: &Link, frames: &[Vec<u8>]) -> io::Result<()> {
+        let to = link_address(link.index)?;
+        for frame in frames {
+            self.0.send_to(frame, &to)?;
+        }
+        Ok(())
+    }
 }
 
 /// RFC 826, with the address as sender's and target's.
@@ -69,16 +95,6 @@ fn advertisement(mac: [u8; 6], address: Ipv6Addr) -> Vec<u8> {
     frame.extend(ALL_NODES.octets());
     frame.extend(message);
     frame
-}
-
-fn send(link: &Link, frames: &[Vec<u8>]) -> io::Result<()> {
-    // Protocol 0: it receives nothing.
-    let socket = Socket::new(Domain::from(libc::AF_PACKET), Type::from(libc::SOCK_RAW), Some(Protocol::from(0)))?;
-    let to = link_address(link.index)?;
-    for frame in frames {
-        socket.send_to(frame, &to)?;
-    }
-    Ok(())
 }
 
 /// Where a raw packet socket sends: only the interface counts.

@@ -22,7 +22,7 @@ mod tests;
 
 pub use address::{Address, Owner};
 pub use affinity::{allowed_cpus, pin_thread};
-pub use announce::{AnnounceError, announce};
+pub use announce::{AnnounceError, Announcer};
 pub use channels::{Channels, ChannelsError, Queues, Rings, channels, driver, queues, rings, strips_vlan_tags, use_all_channels};
 pub use link::{Link, LinkError, attached_program, servable_link, usable_link};
 pub use mirror::Mirror;

@@ -19,6 +19,15 @@ pub struct Targets {
     pub snat: BTreeSet<IpAddr>,
 }
 
+impl Targets {
+    /// Whether packets of clients to this port of a VIP are among it.
+    pub fn serve(&self, vip: IpAddr, port: u16, protocol: Protocol) -> bool {
+        let has = |port| self.services.contains(&(vip, port, protocol));
+        let is_data = || protocol == Protocol::Tcp && port >= FIRST_DATA_PORT && self.data.contains(&vip);
+        has(Some(port)) || has(None) || is_data()
+    }
+}
+
 /// Bits of what an address claims; `enum claim` of `steer.bpf.c` has the same numbers.
 const TCP_PORTS: u16 = 1 << 0;
 const UDP_PORTS: u16 = 1 << 1;
@@ -96,4 +105,20 @@ fn check_limit<'a>(what: &'static str, addresses: impl Iterator<Item = &'a IpAdd
     }
     let count = v4.max(v6);
     if count > limit { Err(XdpError::TooMany { what, count, limit }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_served_is_what_the_maps_claim() {
+        let vip: IpAddr = "10.0.0.100".parse().unwrap();
+        let other: IpAddr = "10.0.0.101".parse().unwrap();
+        let services = [(vip, Some(21), Protocol::Tcp), (other, None, Protocol::Udp)];
+        let targets = Targets { services: services.into(), data: [vip].into(), snat: BTreeSet::new() };
+        assert!(targets.serve(vip, 21, Protocol::Tcp) && !targets.serve(vip, 22, Protocol::Tcp));
+        assert!(targets.serve(vip, FIRST_DATA_PORT, Protocol::Tcp) && !targets.serve(vip, FIRST_DATA_PORT, Protocol::Udp));
+        assert!(targets.serve(other, 9, Protocol::Udp) && !targets.serve(other, 9, Protocol::Tcp));
+    }
 }

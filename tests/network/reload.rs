@@ -1,8 +1,10 @@
-//! Aim: a config that is edited while weir runs, and is applied by itself once the edit has settled.
+//! Aim: reloads that an operator need not fear: foreseen to the last connection, refused above a limit, hundreds in a row under load without
+//! a failed request, a thousand services at a time, and applied by themselves once an edit has settled.
 
-use crate::support::{Family, Layout, Load, answers, failures, run, wait_until};
-use std::net::SocketAddr;
-use std::time::Duration;
+use crate::support::{Config, Family, Lab, Layout, Load, answers, failures, run, wait_until};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -38,4 +40,178 @@ fn an_edit_is_applied_once_it_has_settled() {
         assert_eq!(failures(&outcomes), [""; 0]);
         assert!(!answers(&outcomes[outcomes.len() - 80..]).contains_key("b3"), "b3 is out again");
     });
+}
+
+/// Six connections, two with each backend.
+#[test]
+fn a_plan_counts_the_connections_that_a_reload_takes_away() {
+    run("reload_plan", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        lab.config.more = "[reload]\nmax_reset = 5\n".into();
+        lab.start_weir();
+        let unchanged = lab.config.clone();
+        let mut open: Vec<TcpStream> = (0..6).map(|_| connect(lab)).collect();
+
+        let all_kept = "connections: 6 kept, 0 drained, 0 moved, 0 reset\n";
+        assert_eq!(plan(lab, &unchanged), format!("the file changes nothing\n{all_kept}"));
+        let mut heavier = unchanged.clone();
+        heavier.backends("web-v4")[0].1 = 7;
+        assert_eq!(plan(lab, &heavier), format!("pool web-v4: backend 10.2.0.11:80 weight 7, before 1\n{all_kept}"));
+        let mut fewer = unchanged.clone();
+        fewer.backends("web-v4").pop();
+        let said = plan(lab, &fewer);
+        assert!(
+            said.starts_with("pool web-v4: backend 10.2.0.13:80 removed, its connections go on until they end: 2 drained\n"),
+            "{said}"
+        );
+        assert!(said.ends_with("\nconnections: 4 kept, 2 drained, 0 moved, 0 reset\n"), "{said}");
+        // Another service takes its place: packets go on to weir, connections to their backends.
+        let mut renamed = unchanged.clone();
+        renamed.rename_service("web-v4", "shop");
+        assert!(plan(lab, &renamed).ends_with(all_kept), "{}", plan(lab, &renamed));
+
+        let mut removed = unchanged.clone();
+        removed.remove("web-v4");
+        let said = plan(lab, &removed);
+        assert!(said.contains("service web-v4: removed, 10.1.0.100 port 80 tcp is not served any more: 6 reset\n"), "{said}");
+        assert!(said.contains("\nconnections: 0 kept, 0 drained, 0 moved, 6 reset\na reload would be refused"), "{said}");
+        lab.weir().write_config(&removed);
+        let refused = lab.weir().command("reload");
+        assert_eq!(refused.code(), Some(1), "{refused}");
+        assert!(
+            refused.stderr.contains("it would reset 6 connections, and reload.max_reset is 5; nothing was applied"),
+            "{refused}"
+        );
+        assert_eq!(lab.weir().status()["generation"], 1);
+        for stream in &mut open {
+            assert_eq!(request(stream), "HTTP/1.1 200 OK");
+        }
+
+        let json: serde_json::Value = serde_json::from_str(&lab.weir().command("reload --force --json").stdout).expect("JSON");
+        assert_eq!(json["reloaded"]["generation"], 2, "{json}");
+    });
+}
+
+#[test]
+fn a_plan_of_a_config_with_mistakes_or_for_a_restart_says_so() {
+    run("reload_plan_refused", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        lab.start_weir();
+        let mut config = lab.config.clone();
+        config.more = "[reload]\nmax_resets = 1\n".into();
+        let refused = refused_plan(lab, &config);
+        assert!(refused.contains("there is no key `max_resets` here") && refused.contains("planned.toml:"), "{refused}");
+        config.more = "[conntrack]\nmax_connections = 5000\n".into();
+        let refused = refused_plan(lab, &config);
+        assert!(refused.contains("only a restart can change conntrack.max_connections"), "{refused}");
+    });
+}
+
+/// A backend comes and goes, five hundred times, while two clients ask without a pause.
+#[test]
+fn five_hundred_reloads_in_a_row_fail_no_request() {
+    run("reload_500", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        lab.start_weir();
+        let complete = lab.config.clone();
+        let mut fewer = complete.clone();
+        for family in Family::BOTH {
+            fewer.backends(&format!("web-{}", family.name())).pop();
+        }
+        let load = Load::start(&lab.client, &Family::BOTH.map(|family| SocketAddr::new(family.vip(), 80)), 2);
+        load.wait_for(50);
+        let before = load.outcomes().len();
+        for round in 0..500 {
+            lab.weir().write_config(if round % 2 == 0 { &fewer } else { &complete });
+            let done = lab.weir().command("reload");
+            assert!(done.success(), "reload {round}: {done}");
+        }
+        assert_eq!(lab.weir().status()["generation"], 501);
+        let during = load.outcomes().len() - before;
+        let outcomes = load.stop();
+        assert_eq!(failures(&outcomes), [""; 0], "of {} requests", outcomes.len());
+        assert!(during > 500, "{during} requests while it was reloaded");
+    });
+}
+
+#[test]
+fn a_thousand_services_of_twenty_backends_are_reloaded_within_a_second() {
+    run("reload_1000", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        let one = lab.config.clone();
+        for service in 0..1000_u32 {
+            let vip =
+                SocketAddr::new(Ipv4Addr::from_bits(0x0a01_0000 + 110 + service % 100).into(), 1000 + (service / 100) as u16);
+            let backend = |number: u32| SocketAddr::new(Ipv4Addr::from_bits(0x0a04_0000 + service * 20 + number).into(), 80);
+            lab.config.add(&format!("service-{service}"), vip, "tcp", (0..20).map(|number| (backend(number), 1)).collect());
+        }
+        let thousand = lab.config.clone();
+        lab.config = one.clone();
+        lab.start_weir();
+        let (took, steps) = timed_reload(lab, &thousand);
+        println!("1,000 services and pools added: {took:?}");
+        assert!(took < Duration::from_secs(1) && steps == 2000, "{steps} steps in {took:?}");
+        let mut other = thousand.clone();
+        for service in 0..1000 {
+            let backends = other.backends(&format!("service-{service}"));
+            backends[0].1 = 2;
+            backends.pop();
+        }
+        let mut times = Vec::new();
+        for round in 0..5 {
+            let (took, steps) = timed_reload(lab, if round % 2 == 0 { &other } else { &thousand });
+            assert_eq!(steps, 2000, "two a service");
+            times.push(took);
+        }
+        times.sort();
+        println!("a reload that changes 1,000 services and 2,000 of 20,000 backends: {:?}", times[2]);
+        assert!(times[2] < Duration::from_secs(1), "{times:?}");
+
+        // All of them away, and their addresses.
+        let (took, _) = timed_reload(lab, &one);
+        println!("all removed: {took:?}");
+        assert_eq!(lab.weir().status()["services"].as_array().map(Vec::len), Some(2));
+    });
+}
+
+/// How long the command takes: the file read, checked, planned and in force; and how many steps there were.
+fn timed_reload(lab: &mut Lab, config: &Config) -> (Duration, usize) {
+    lab.weir().write_config(config);
+    let start = Instant::now();
+    let done = lab.weir().command("reload");
+    let took = start.elapsed();
+    assert!(done.success(), "{done}");
+    (took, done.stdout.lines().count() - 1)
+}
+
+/// What `weir plan` says of a config.
+fn plan(lab: &mut Lab, config: &Config) -> String {
+    let said = command_plan(lab, config);
+    assert!(said.success(), "{said}");
+    said.stdout
+}
+
+fn refused_plan(lab: &mut Lab, config: &Config) -> String {
+    let said = command_plan(lab, config);
+    assert_eq!(said.code(), Some(1), "{said}");
+    said.stderr
+}
+
+fn command_plan(lab: &mut Lab, config: &Config) -> crate::support::Finished {
+    let planned = lab.weir().write_beside(config, "planned.toml");
+    lab.weir().command(&format!("plan {}", planned.display()))
+}
+
+fn connect(lab: &Lab) -> TcpStream {
+    let vip = SocketAddr::new(Family::V4.vip(), 80);
+    let stream = lab.client.inside(|| TcpStream::connect_timeout(&vip, Duration::from_secs(5))).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    stream
+}
+
+fn request(stream: &mut TcpStream) -> String {
+    stream.write_all(b"GET /name HTTP/1.1\r\nHost: b\r\n\r\n").expect("request");
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).expect("answer");
+    String::from_utf8_lossy(&answer).into_owned()
 }

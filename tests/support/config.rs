@@ -135,6 +135,18 @@ impl Config {
         self.pools.push(Pool { name: pool, health: None, backends });
     }
 
+    /// Without this service and the pool of the same name.
+    pub fn remove(&mut self, name: &str) {
+        self.services.retain(|service| service.name != name);
+        self.pools.retain(|pool| pool.name != name);
+    }
+
+    /// The service goes on under another name.
+    pub fn rename_service(&mut self, from: &str, to: &str) {
+        let found = self.services.iter_mut().find(|known| known.name == from);
+        found.unwrap_or_else(|| panic!("no service {from} in the test's config")).name = to.to_owned();
+    }
+
     /// The helper of a service.
     pub fn set_helper(&mut self, service: &str, helper: Option<&'static str>) {
         let found = self.services.iter_mut().find(|known| known.name == service);

@@ -90,6 +90,13 @@ impl Daemon {
         &self.config
     }
 
+    /// Writes a configuration into another file of the same directory.
+    pub fn write_beside(&self, config: &Config, name: &str) -> PathBuf {
+        let path = self.config.with_file_name(name);
+        write_config(&path, &self.socket, config);
+        path
+    }
+
     /// Writes a new configuration, which nobody has read yet.
     pub fn write_config(&self, config: &Config) {
         write_config(&self.config, &self.socket, config);

@@ -116,6 +116,9 @@ pub(super) fn check_socket(raw: &raw::Admin, problems: &mut Problems) -> PathBuf
 pub(super) fn check_reload(raw: &raw::Reload, problems: &mut Problems) -> Reload {
     Reload {
         watch: raw.watch.as_ref().is_some_and(|watch| *watch.get_ref()),
+        max_reset: problems
+            .value("reload.max_reset", raw.max_reset.as_ref(), |number| whole(*number, 0..=*CONNECTIONS.end()))
+            .map(|located| located.value),
         overrides: problems.value_or("reload.overrides", raw.overrides.as_ref(), Overrides::default(), |text| {
             one_of("way to treat overrides", text, Overrides::NAMES)
         }),

@@ -1,6 +1,6 @@
 //! Announcements, as the peer's kernel and a raw socket of the peer see them.
 
-use super::super::{Event, Monitor, Netlink, Owner, announce, usable_link};
+use super::super::{Announcer, Event, Monitor, Netlink, Owner, usable_link};
 use super::{address, pair, set, wait_for};
 use etherparse::{ArpOperation, NetSlice, SlicedPacket};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -19,7 +19,7 @@ fn the_peer_s_neighbour_table_follows() {
         peer.ip(&format!("neighbour add {vip} lladdr 02:00:00:00:00:99 dev wire nud reachable"));
         here.run(|| {
             assert_eq!(Netlink::open().unwrap().add_address(link.index, vip).unwrap(), Owner::Weir);
-            announce(&link, vip).unwrap();
+            Announcer::open().unwrap().announce(&link, vip).unwrap();
         });
         let moved =
             |event: &Event| matches!(event, Event::Neighbour(item) if item.address == vip && item.resolved() == Some(link.mac));
@@ -35,7 +35,7 @@ fn arp_comes_as_request_and_as_reply() {
     let mut socket =
         peer.run(|| Socket::new(Domain::from(libc::AF_PACKET), Type::from(libc::SOCK_RAW), Some(Protocol::from(arp))).unwrap());
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    here.run(|| announce(&link, address("10.0.0.100")).unwrap());
+    here.run(|| Announcer::open().unwrap().announce(&link, address("10.0.0.100")).unwrap());
     let mut operations = Vec::new();
     while operations.len() < 2 {
         let mut frame = [0; 128];
@@ -59,7 +59,7 @@ fn an_interface_that_is_gone_is_an_error() {
     here.run(|| {
         let link = usable_link("wire").unwrap();
         let gone = super::super::Link { index: 9999, ..link };
-        let error = announce(&gone, address("fd00::100")).unwrap_err();
+        let error = Announcer::open().unwrap().announce(&gone, address("fd00::100")).unwrap_err();
         assert!(error.to_string().starts_with("interface wire: cannot announce fd00::100: No such device"), "{error}");
     });
 }
