@@ -81,7 +81,7 @@ impl Direction {
 
 /// The state word: protocol, TCP state and status bits of a connection, changed together.
 ///
-/// the protocol's own bits (10) | status (6) | not used (2) | helper (2) | state of the protocol (4) | protocol (8)
+/// the protocol's own bits (10) | status (6) | culled (1) | drained (1) | helper (2) | state of the protocol (4) | protocol (8)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct State(pub(super) u32);
 
@@ -91,6 +91,10 @@ impl State {
     pub const HELPER: u32 = 1 << 12;
     /// The backend opened it, because a helper expected that: what else is the client's side is the backend's here.
     pub const FROM_BACKEND: u32 = 1 << 13;
+    /// DYING because its backend drains, and both ends are being told: it stays in the index for a while.
+    pub const DRAINED: u32 = 1 << 14;
+    /// DYING, and whoever counts connections was told so when it was ended: not by the sweep.
+    pub const CULLED: u32 = 1 << 15;
     /// Packets in both directions were seen.
     pub const SEEN_REPLY: u32 = 1 << 16;
     /// More than a handshake was seen: not given up first when the table is full.

@@ -40,6 +40,7 @@ destroy_reasons! {
     Reset "reset" "One side had reset it, and the time in which late packets may come was over or its tuple was used again.",
     EarlyDrop "early_drop" "The table was full and another connection needed the room.",
     Deleted "deleted" "Somebody asked for it: `weir conn delete`.",
+    Drained "drained" "Its backend takes no new connections: the deadline of the drain was over, or it moved to another backend.",
     BackendRemoved "backend_removed" "Its backend is in no pool any more and never answered.",
 }
 

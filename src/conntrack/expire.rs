@@ -4,6 +4,7 @@
 //! index then, its lines asked for meanwhile.
 
 use super::agenda::Agenda;
+use super::cull;
 use super::entry::State;
 use super::event::{EventKind, Teller};
 use super::family::Family;
@@ -109,8 +110,8 @@ impl Sweep {
                 continue;
             }
             let left = left(entry, state, broom);
-            if left > 0 && !state.has(State::DYING) {
-                if state.has(State::EXPECTED) {
+            if left > 0 {
+                if state.has(State::EXPECTED) && !state.has(State::DYING) {
                     table.keep_master(number);
                 }
                 next = next.min(left);
@@ -137,8 +138,13 @@ impl Sweep {
             table.unlink_hashed(over.number, over.hashes);
             if !state.has(State::ABANDONED) {
                 let view = table.view(over.number, broom.timeouts);
-                closed(&view);
                 swept.expired += 1;
+                if state.has(State::DRAINED) {
+                    table.forget_drained();
+                }
+                if !state.has(State::CULLED) {
+                    closed(&view);
+                }
                 // Who killed it has counted and told it.
                 if !state.has(State::DYING) {
                     swept.ended += 1;
@@ -190,6 +196,9 @@ fn end_if_over<F: Family>(table: &Table<F>, over: &Over, broom: &Broom<'_>) -> O
 
 /// Milliseconds until the connection is over if nothing more comes.
 fn left<F: Family>(entry: &Entry<F>, state: State, broom: &Broom<'_>) -> u32 {
+    if state.has(State::DYING) {
+        return if state.has(State::DRAINED) { cull::LINGER.saturating_sub(entry.silence(broom.now)) } else { 0 };
+    }
     let (owner, policy) = (entry.owner(), broom.timeouts);
     let left = timeout_of(entry, state, policy).saturating_sub(entry.silence(broom.now));
     if policy.is_removed(owner.backend) && l4proto::is_connectionless(state.protocol()) {

@@ -213,6 +213,36 @@ fn the_loser_of_a_clash_is_not_ended_by_others() {
     });
 }
 
+/// A connection that was reset is remembered still; its client comes back over the same tuple while the sweep forgets it.
+#[test]
+fn who_was_reset_may_come_back_while_it_is_forgotten() {
+    check(2, || {
+        let conntrack = conntrack(2);
+        let (mut mine, mut theirs) = (conntrack.walker().unwrap(), conntrack.walker().unwrap());
+        assert!(open(&conntrack, &mut mine, 1, 11, Millis(0)));
+        let table: &Table<V4> = conntrack.table();
+        let (tuple, hash) = (original(1), table.hash(&original(1)));
+        let number = table.look_up(hash, &tuple).unwrap().number();
+        assert!(table.kill_drained(number, Millis(0)) && !table.kill_drained(number, Millis(0)), "once");
+        assert!(table.look_up(hash, &tuple).is_none() && table.was_drained(hash, &tuple));
+        sweep(&conntrack, Millis(cull::LINGER - 1));
+        assert!(table.was_drained(hash, &tuple));
+        let later = Millis(cull::LINGER);
+        let other = {
+            let conntrack = Shared::clone(&conntrack);
+            thread::spawn(move || open(&conntrack, &mut theirs, 1, 12, later))
+        };
+        assert_eq!(sweep(&conntrack, later), 0, "who ended it has counted it");
+        assert!(other.join().unwrap());
+        assert!(!table.was_drained(hash, &tuple));
+        assert_eq!(use_it(&conntrack, &mut mine, 1), Some(12));
+        (0..3).for_each(|_| drop(sweep(&conntrack, later.after(1000))));
+        let taken: Vec<_> = (0..3).filter_map(|_| table.take_number(&mut mine.hoard_v4)).collect();
+        assert!(taken.len() == 2 && taken[0] != taken[1], "{taken:?}");
+        assert!(table.is_clean());
+    });
+}
+
 #[test]
 fn entries_are_handed_out_once() {
     check(3, || {

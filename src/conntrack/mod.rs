@@ -11,6 +11,7 @@ pub mod seqadj;
 mod account;
 mod agenda;
 mod atomic;
+mod cull;
 mod early_drop;
 mod entry;
 mod event;
@@ -40,6 +41,7 @@ mod tuple;
 mod view;
 
 pub use account::{Account, AccountView, Handshake};
+pub use cull::{Culled, Cursor, Glimpse, Parting, Sentence};
 pub use early_drop::Spared;
 pub use entry::{Direction, Entry, Owner, Side, State};
 pub use event::{DestroyReason, Event, EventKind, Heard, Listener, Teller};

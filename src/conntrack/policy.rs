@@ -33,9 +33,17 @@ impl TimeoutPolicy {
         self.of_service.get(usize::from(service)).and_then(Option::as_deref).unwrap_or(&self.common)
     }
 
-    /// Whether no pool has this backend any more.
+    /// Whether no pool has this backend any more, or it takes no new connections.
     pub fn is_removed(&self, backend: u16) -> bool {
         !self.removed.is_empty() && self.removed.binary_search(&backend).is_ok()
+    }
+
+    /// The same, with more backends among the removed ones.
+    pub fn leaving(&self, also: impl Iterator<Item = u16>) -> Self {
+        let mut removed: Vec<u16> = self.removed.iter().copied().chain(also).collect();
+        removed.sort_unstable();
+        removed.dedup();
+        Self { removed, ..self.clone() }
     }
 
     /// The shortest that a connection of any service may have.

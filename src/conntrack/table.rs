@@ -13,7 +13,10 @@ use super::l4proto::tcp::IgnoredSyn;
 use super::prefetch::prefetch;
 use super::region::Region;
 use super::{ConnectionView, Now, TimeoutPolicy, Tuple, expire};
+use crossbeam_utils::CachePadded;
 use std::io;
+// Not one of loom's: a hint that nothing hangs on.
+use std::sync::atomic::AtomicUsize;
 
 /// Connections of one address family.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub struct Table<F: Family> {
     free: FreeList,
     /// When the control thread looks at which part of the entries.
     pub(super) agenda: Agenda,
+    /// Connections that were reset and are still in the index.
+    pub(super) drained: CachePadded<AtomicUsize>,
     key: HashKey,
 }
 
@@ -113,6 +118,7 @@ impl<F: Family> Table<F> {
             index: Index::new(2 * connections)?,
             free: FreeList::new(connections as u32 + 1),
             agenda: Agenda::new(connections as u32 + 1),
+            drained: CachePadded::default(),
             key,
         })
     }
@@ -294,6 +300,11 @@ impl<F: Family> Table<F> {
 
     /// As [`Table::kill`]. The caller is inside.
     pub(super) fn kill_number(&self, number: u32) -> bool {
+        self.kill_as(number, State::DYING)
+    }
+
+    /// As [`Table::kill_number`], with these bits set.
+    pub(super) fn kill_as(&self, number: u32, bits: u32) -> bool {
         let entry = self.entry(number);
         let mut seen = entry.state();
         // Confirmed a moment before it is placed, it is its opener's still, who may have to give it up: ended here as well, it would be
@@ -302,7 +313,7 @@ impl<F: Family> Table<F> {
             return false;
         }
         while seen.is_live() {
-            match entry.change_state(seen, seen.with(State::DYING)) {
+            match entry.change_state(seen, seen.with(bits)) {
                 // The index slots go with the sweep; lookups skip them because of the state.
                 Ok(()) => {
                     self.agenda.urge(number);
@@ -363,6 +374,11 @@ impl<F: Family> Table<F> {
     /// Whether a connection is in the index by its original tuple: confirmed to the end, not given up to another one.
     pub(super) fn is_placed(&self, number: u32, original_hash: u64) -> bool {
         self.index.find(original_hash, |handle| handle == Handle::new(number, false)).is_some()
+    }
+
+    /// Whether the index has an entry under this hash that is meant, in whatever state; and whether by its reply tuple.
+    pub(super) fn find_any(&self, hash: u64, is_meant: impl Fn(&Entry<F>, bool) -> bool) -> bool {
+        self.index.find(hash, |handle| is_meant(self.entry(handle.number()), handle.is_reply())).is_some()
     }
 
     /// Numbers of connections that stand in these buckets of the index, counted from the home of `hash`.

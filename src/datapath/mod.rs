@@ -15,6 +15,7 @@ mod helped;
 mod hook;
 mod link;
 mod local_in;
+mod local_out;
 mod next_hop;
 mod passage;
 mod postrouting;

@@ -5,7 +5,7 @@ use super::prerouting::Whose;
 use super::process::{Context, Lookup};
 use super::tracked::Tracked;
 use super::verdict::Way;
-use super::{Frame, PortId, forward, helped, postrouting, prerouting};
+use super::{Frame, PortId, forward, helped, local_out, postrouting, prerouting};
 use crate::conntrack::l4proto::{self, Step};
 use crate::conntrack::{Direction, EventKind, Found, State, TcpState, Visit};
 use crate::packet::Headers;
@@ -79,7 +79,8 @@ fn open<F: Tracked, const HOOKED: bool>(
 ) -> Way<PortId> {
     let summary = || (Direction::Original, State::new(headers.protocol, TcpState::None));
     prerouting::run_handlers(context, frame, headers, priority::CONNTRACK..priority::NAT_DST, || Some(summary()))?;
-    let (opening, state) = prerouting::dnat(context, frame, headers)?;
+    let decided = prerouting::dnat(context, frame, headers);
+    let (opening, state) = decided.map_err(|refused| local_out::tell_again(context, frame, headers, lookup, refused))?;
     prerouting::run_handlers(context, frame, headers, priority::NAT_DST..i32::MAX, || Some(summary()))?;
     let (id, hop) = forward::route_opening(context, &opening)?;
     forward::admit(context, frame, headers, hop, summary)?;

@@ -1,7 +1,8 @@
 //! What a worker does with a burst.
 
 use crate::conntrack::{Datagram, FragmentLimits, Millis, Now};
-use crate::datapath::{Datapath, Frame, Lane, PortId, Unreachable};
+use crate::datapath::{Datapath, DropReason, Fate, Frame, Lane, PortId, Unreachable};
+use crate::nat::tcp_reset::TcpReset;
 use crate::packet::{fragment, parse};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +14,11 @@ pub trait Pipeline {
 
     /// Whether packets that wait for this neighbour of `port` need not wait any more.
     fn resolved(&self, port: PortId, neighbour: IpAddr) -> bool;
+
+    /// Makes an empty frame a RST. A pipeline that originates nothing sends none.
+    fn originate(&mut self, _frame: &mut Frame<'_>, _reset: &TcpReset) -> Fate {
+        Fate::Drop(DropReason::NoRoute)
+    }
 
     /// How much fragments may cost.
     fn fragment_limits(&self) -> FragmentLimits {
@@ -58,6 +64,10 @@ impl Pipeline for Balancer {
     /// A route that has gone meanwhile also ends the wait: processed again, the packet is dropped for the right reason.
     fn resolved(&self, port: PortId, neighbour: IpAddr) -> bool {
         !matches!(self.datapath.next_hops.find(neighbour), Err(Unreachable::Unresolved(unresolved, _)) if unresolved == port)
+    }
+
+    fn originate(&mut self, frame: &mut Frame<'_>, reset: &TcpReset) -> Fate {
+        self.datapath.originate(frame, reset)
     }
 
     fn fragment_limits(&self) -> FragmentLimits {

@@ -1,6 +1,7 @@
 //! One round after the other: a burst from each port, then what waits.
 
 use super::gather::Gather;
+use super::orders::{Errands, Orders};
 use super::pending::Pending;
 use super::{BurstTimes, Monotonic, Pipeline, Resolver};
 use crate::datapath::{Counters, PortId};
@@ -20,6 +21,8 @@ pub struct Shared {
     pub burst_times: BurstTimes,
     /// The last thing that went wrong with a port, in words.
     pub trouble: ArcSwapOption<String>,
+    /// What it is to send.
+    pub orders: Orders,
 }
 
 /// The state of the loop; [`Rounds::round`] is its body. It reads time only through the clock that it is given.
@@ -29,6 +32,7 @@ pub struct Rounds<P, D> {
     pipeline: D,
     pending: Pending,
     gather: Gather,
+    errands: Errands,
     shared: Arc<Shared>,
     resolver: Arc<Resolver>,
     statistics_at: Monotonic,
@@ -39,7 +43,8 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
     pub fn new(ports: P, pipeline: D, resolver: Arc<Resolver>, shared: Arc<Shared>) -> Self {
         let pending = Pending::new(Arc::clone(&resolver), Arc::clone(&shared.counters));
         let gather = Gather::new(pipeline.fragment_limits(), Arc::clone(&shared.counters));
-        Self { ports, pipeline, pending, gather, shared, resolver, statistics_at: Monotonic(0) }
+        let errands = Errands::new(Arc::clone(&resolver), Arc::clone(&shared.counters));
+        Self { ports, pipeline, pending, gather, errands, shared, resolver, statistics_at: Monotonic(0) }
     }
 
     /// A burst from each port that has one. Returns how many frames there were. The clock is read once, and once more a burst.
@@ -65,6 +70,10 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
         }
         if !self.gather.is_empty() {
             self.gather.revisit(&mut self.ports, &mut self.pipeline, &mut self.pending, start.both());
+            self.flush();
+        }
+        if self.errands.are_due(&self.shared.orders) {
+            self.errands.run(&self.shared.orders, &mut self.ports, &mut self.pipeline, start.millis());
             self.flush();
         }
         if start.nanos_since(self.statistics_at) >= STATISTICS_EVERY {
@@ -96,7 +105,7 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
 
     /// Whether something is under way that no arriving frame will signal: see [`super::Idle::after`].
     pub fn unfinished(&self) -> bool {
-        self.ports.transmitting() || !self.pending.is_empty() || !self.gather.is_empty()
+        self.ports.transmitting() || !self.pending.is_empty() || !self.gather.is_empty() || !self.errands.is_empty()
     }
 
     /// Sleeps until a frame arrives, at most `timeout`.

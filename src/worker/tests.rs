@@ -3,6 +3,7 @@ use super::*;
 use crate::conntrack::Now;
 use crate::datapath::{Counters, DropReason, Fate, Frame, PortId};
 use crate::io::memory::{MemoryPorts, MemorySizes};
+use crate::nat::tcp_reset::TcpReset;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -42,6 +43,15 @@ impl Pipeline for Script {
                 _ => panic!("told to"),
             };
         }
+    }
+
+    fn originate(&mut self, frame: &mut Frame<'_>, reset: &TcpReset) -> Fate {
+        let neighbour = reset.destination.ip();
+        if neighbour == self::neighbour(7) && !self.resolved.contains(&neighbour) {
+            return Fate::Wait(B, neighbour);
+        }
+        frame.length = reset.write_frame(frame.buffer).unwrap();
+        Fate::Transmit(B)
     }
 
     fn resolved(&self, port: PortId, neighbour: IpAddr) -> bool {
@@ -325,4 +335,70 @@ fn a_worker_without_ports_does_not_start() {
     let settings = WorkerSettings { core: Some(100_000), ..settings };
     let refused = Worker::start(settings, Script::default(), || Err::<(MemoryPorts, ()), _>("not reached"));
     assert!(matches!(refused, Err(StartError::Core(3, 100_000, _))));
+}
+
+fn order(number: u32) -> TcpReset {
+    let address = |last: u8| std::net::SocketAddr::from(([10, 0, 0, last], 80));
+    TcpReset { source: address(1), destination: address(2), sequence: number, acknowledgment: None }
+}
+
+#[test]
+fn orders_are_sent_a_bounded_number_a_round() {
+    let mut bench = bench(MemorySizes::default());
+    (0..100).for_each(|number| assert!(bench.shared.orders.give(order(number))));
+    let mut rounds = Vec::new();
+    while rounds.iter().sum::<usize>() < 100 {
+        assert_eq!(bench.round_after(0), 0);
+        let sent = bench.rounds.ports().take_sent(B);
+        rounds.push(sent.len());
+        bench.assert_conserved();
+    }
+    assert_eq!(rounds, [32, 32, 32, 4]);
+    assert_eq!((bench.counters().originated.get(), bench.counters().tx.get()), (100, 100));
+    bench.round_after(0);
+    bench.assert_quiet();
+}
+
+#[test]
+fn an_order_waits_for_its_neighbour_and_not_for_ever() {
+    let mut bench = bench(MemorySizes::default());
+    let waits = TcpReset { source: order(0).source, destination: ([10, 0, 0, 7], 1).into(), ..order(0) };
+    assert!(bench.shared.orders.give(waits) && bench.shared.orders.give(order(1)));
+    bench.round_after(0);
+    assert_eq!(bench.rounds.ports().take_sent(B).len(), 1, "the other one does not wait for it");
+    assert_eq!(bench.questions(), [neighbour(7)]);
+    assert!(bench.rounds.unfinished());
+    bench.assert_conserved();
+    bench.round_after(200);
+    assert_eq!(bench.questions(), [neighbour(7)], "asked again");
+    bench.rounds.pipeline().resolved.insert(neighbour(7));
+    bench.round_after(0);
+    assert_eq!(bench.rounds.ports().take_sent(B).len(), 1);
+    bench.assert_quiet();
+
+    bench.rounds.pipeline().resolved.clear();
+    assert!(bench.shared.orders.give(waits));
+    bench.round_after(0);
+    bench.round_after(1000);
+    assert_eq!((bench.drops(DropReason::NeighbourUnresolved), bench.counters().originated.get()), (1, 3));
+    bench.assert_quiet();
+}
+
+#[test]
+fn orders_are_bounded_and_wait_for_frames() {
+    let mut bench = bench(MemorySizes { frames: 8, ..Default::default() });
+    let room = bench.shared.orders.room();
+    (0..room as u32).for_each(|number| assert!(bench.shared.orders.give(order(number))));
+    assert!(!bench.shared.orders.give(order(0)) && bench.shared.orders.room() == 0);
+    bench.rounds.ports().stall(B);
+    bench.round_after(0);
+    bench.round_after(0);
+    assert_eq!(bench.counters().tx.get(), 8, "as many as there are frames");
+    bench.rounds.ports().restore(B);
+    while bench.counters().tx.get() < room as u64 {
+        bench.round_after(0);
+        bench.assert_conserved();
+    }
+    bench.round_after(0);
+    bench.assert_quiet();
 }

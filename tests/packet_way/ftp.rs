@@ -132,6 +132,10 @@ impl Session {
         SocketAddr::new(self.vip.ip(), port)
     }
 
+    pub(super) fn world(&self) -> &World {
+        &self.world
+    }
+
     pub(super) fn at_client(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.client.ip(), port)
     }

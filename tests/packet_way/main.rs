@@ -14,6 +14,7 @@
 
 mod answers;
 mod checksums;
+mod drains;
 mod expiry;
 mod forward;
 mod fragments;

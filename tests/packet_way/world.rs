@@ -12,6 +12,7 @@ use weir::conntrack::{ConnectionView, Conntrack, Direction, HashKey, Millis, Spa
 use weir::datapath::{Counters, Datapath, DropReason, Fate, Hooks, Lane, NextHop, NextHops, PortId, Route, Routes};
 use weir::io::Ports;
 use weir::io::memory::{MemoryPorts, MemorySizes};
+use weir::nat::tcp_reset::TcpReset;
 use weir::schedule::{Kind, Member, Settings, build};
 use weir::service::{Access, Backend, BackendId, Helper, Pool, Protocol, Service, ServiceId, Services, Snapshot, SnatPool};
 
@@ -212,9 +213,29 @@ impl World {
         self.ports.take_sent(port)
     }
 
+    /// RSTs out of nothing; what left, and by which port.
+    pub(crate) fn originate(&mut self, resets: &[TcpReset]) -> Vec<(PortId, Vec<u8>)> {
+        let (datapath, counters) = (&self.datapath, &self.counters);
+        let mut left = resets.iter();
+        self.ports.originate(resets.len(), &mut |frames| {
+            for (frame, reset) in frames.iter_mut().zip(left.by_ref()) {
+                frame.fate = datapath.originate(frame, reset);
+                counters.originated.add(1);
+            }
+        });
+        self.ports.flush().unwrap();
+        self.check_conservation();
+        let ports = [FRONT, BACK].into_iter();
+        ports.flat_map(|port| self.ports.take_sent(port).into_iter().map(move |frame| (port, frame))).collect()
+    }
+
     fn check_conservation(&self) {
         let counters = &self.counters;
-        assert_eq!(counters.rx.get(), counters.tx.get() + counters.waiting.get() + counters.dropped(), "conservation");
+        assert_eq!(
+            counters.rx.get() + counters.originated.get(),
+            counters.tx.get() + counters.waiting.get() + counters.dropped(),
+            "conservation"
+        );
     }
 
     /// One frame in.

@@ -30,7 +30,7 @@ impl Daemon {
         sums
     }
 
-    /// Waits for a quiet moment at which, for every worker, rx = tx + waiting + Σ drops, and at which all that the XDP program
+    /// Waits for a quiet moment at which, for every worker, rx + originated = tx + waiting + Σ drops, and at which all that the XDP program
     /// gave to weir was received or dropped at a ring.
     #[track_caller]
     pub fn check_conservation(&mut self) {
@@ -51,9 +51,12 @@ fn conserved(status: &Value) -> Result<(), String> {
     for worker in list(&status["workers"]) {
         let drops: u64 =
             worker["drops"].as_object().expect("drops by reason").values().map(|count| count.as_u64().expect("a count")).sum();
-        let [rx, tx, waiting] = ["rx", "tx", "waiting"].map(|counter| number(worker, counter));
-        if rx != tx + waiting + drops {
-            return Err(format!("worker {}: rx {rx}, tx {tx}, waiting {waiting}, drops {drops}", worker["index"]));
+        let [rx, originated, tx, waiting] = ["rx", "originated", "tx", "waiting"].map(|counter| number(worker, counter));
+        if rx + originated != tx + waiting + drops {
+            return Err(format!(
+                "worker {}: rx {rx}, originated {originated}, tx {tx}, waiting {waiting}, drops {drops}",
+                worker["index"]
+            ));
         }
     }
     let received: u64 = number_each(&status["workers"], "rx").iter().sum();

@@ -24,6 +24,8 @@ mod window;
 pub use state::TcpState;
 pub use window::{highest_ack, note_end};
 
+pub(in crate::conntrack) use window::last_numbers;
+
 pub(in crate::conntrack) use judge::IgnoredSyn;
 
 use super::{Connection, Invalid, L4Proto, Packet, Settings, Step, Wish, put16};

@@ -20,7 +20,7 @@
 use super::options::{Offer, highest_sack};
 use super::{MAXACK_SET, SACK_PERM, TcpState, WINDOW_SCALE};
 use crate::conntrack::entry::Side;
-use crate::conntrack::{Direction, Entry, Family, State};
+use crate::conntrack::{Direction, Entry, Extension, Family, State};
 use crate::packet::tcp::{Segment, flag};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -62,6 +62,17 @@ pub fn note_end<F: Family>(entry: &Entry<F>, direction: Direction, end: u32) {
     if after(end, sent.load(Relaxed)) {
         sent.store(end, Relaxed);
     }
+}
+
+/// The numbers of a RST to the receiver of each direction, original first: sequence, and acknowledgment if the receiver has sent anything. As the
+/// receiver knows them, whatever text was replaced (`edited`).
+pub(in crate::conntrack) fn last_numbers<F: Family>(entry: &Entry<F>, edited: Option<&Extension>) -> [(u32, Option<u32>); 2] {
+    [Direction::Original, Direction::Reply].map(|direction| {
+        let sent = |direction| entry.side(direction).words[0].load(Relaxed);
+        let sequence = edited.map_or(sent(direction), |record| record.stream(direction).edits.forth(sent(direction)));
+        let has_sent = direction == Direction::Reply || entry.state().has(State::SEEN_REPLY);
+        (sequence, has_sent.then(|| sent(direction.turned())))
+    })
 }
 
 /// The highest number that the sender of this direction has acknowledged; only once it has sent an ACK.
