@@ -1,6 +1,6 @@
 //! What a running daemon answers: JSON objects, one a line.
 
-use super::{ConnectionEvent, Top};
+use super::{ConnectionEvent, Draining, Override, Top};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -47,6 +47,20 @@ pub enum Answer {
     },
     /// To [`super::Request::Plan`].
     Planned(Plan),
+    /// To [`super::Request::Drain`], [`super::Request::Undrain`] and [`super::Request::Weight`].
+    Done {
+        /// What was done.
+        sentence: String,
+    },
+    /// To [`super::Request::Diff`].
+    Diff {
+        /// What was set at run time.
+        overrides: Vec<Override>,
+        /// Whether a reload of the file drops that.
+        drops: bool,
+        /// What a reload of the file would change, one sentence a step.
+        file: Vec<String>,
+    },
     /// To [`super::Request::Explain`].
     Explained(Explanation),
     /// The request was refused; nothing was changed.
@@ -110,6 +124,9 @@ pub struct Status {
     pub services: Vec<Service>,
     /// In the order of the config.
     pub pools: Vec<Pool>,
+    /// Backends that take no new connections and were drained by an operator, or still have some.
+    #[serde(default)]
+    pub draining: Vec<Draining>,
     /// The table.
     pub connections: Connections,
     /// Neighbours that weir knows of.
@@ -237,11 +254,17 @@ pub struct Pool {
 pub struct Backend {
     /// Where connections are sent.
     pub address: SocketAddr,
-    /// As configured.
+    /// As configured, or as set at run time.
     pub weight: u32,
     /// What schedulers go by: the weight × slow start × what its agent asks for, in hundredths where it is divided.
     #[serde(default)]
     pub effective_weight: f64,
+    /// The configured one, if another one was set at run time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_weight: Option<u32>,
+    /// An operator drains it.
+    #[serde(default)]
+    pub drained: bool,
     /// `up`, `down`, or `unchecked` where the pool has no health check.
     pub health: String,
     /// What the last check found.

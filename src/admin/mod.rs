@@ -6,6 +6,7 @@
 
 mod answer;
 mod client;
+mod draining;
 mod filter;
 mod request;
 mod server;
@@ -17,6 +18,7 @@ pub use answer::{
     Plan, PlannedStep, Pool, Queue, Service, Status, Worker,
 };
 pub use client::{Client, ClientError};
+pub use draining::{Draining, Override};
 pub use filter::{AddressFilter, ConnectionFilter, NoAddress};
 pub use request::{Flow, Request};
 pub use server::{Desk, Limits, Output, Server};

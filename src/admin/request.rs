@@ -82,6 +82,31 @@ pub enum Request {
         /// Its text.
         config: String,
     },
+    /// A backend takes no new connections from now on. Answered by [`super::Answer::Done`] or an error.
+    Drain {
+        /// In the config.
+        pool: String,
+        /// Its address; with its port unless the pool has one backend with this address.
+        backend: String,
+    },
+    /// It takes new connections again. Answered by [`super::Answer::Done`] or an error.
+    Undrain {
+        /// In the config.
+        pool: String,
+        /// As for [`Request::Drain`].
+        backend: String,
+    },
+    /// A backend has this weight from now on. Answered by [`super::Answer::Done`] or an error.
+    Weight {
+        /// In the config.
+        pool: String,
+        /// As for [`Request::Drain`].
+        backend: String,
+        /// 0 to 65535.
+        weight: u32,
+    },
+    /// What the daemon does differs how from what its file says? Answered by [`super::Answer::Diff`] or an error.
+    Diff {},
     /// Answered by [`super::Answer::Explained`].
     Explain {
         /// The packet.

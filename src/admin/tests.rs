@@ -119,6 +119,10 @@ fn an_unknown_key_beside_the_command_is_refused() {
         ("connection_flush", r#""filter":{}"#),
         ("connection_top", ""),
         ("connection_events", ""),
+        ("drain", r#""pool":"p","backend":"b""#),
+        ("undrain", r#""pool":"p","backend":"b""#),
+        ("weight", r#""pool":"p","backend":"b","weight":3"#),
+        ("diff", ""),
         ("explain", flow),
     ] {
         let comma = if keys.is_empty() { "" } else { "," };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct ConnectionEvent {
     /// `new`, `update`, `assured` or `destroy`.
     pub event: String,
-    /// Why, if it was destroyed: `timeout`, `closed`, `reset`, `early_drop`, `deleted`, `backend_removed`.
+    /// Why, if it was destroyed: `timeout`, `closed`, `reset`, `early_drop`, `deleted`, `drained`, `backend_removed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// When, in milliseconds since 1970-01-01 UTC.

@@ -8,6 +8,8 @@ mod bench;
 mod check;
 mod conn;
 mod daemon;
+mod diff;
+mod drain;
 mod drops;
 mod explain;
 mod flow;
@@ -36,6 +38,10 @@ enum Command {
     Check(check::Check),
     Plan(plan::Plan),
     Reload(reload::Reload),
+    Drain(drain::Drain),
+    Undrain(drain::Undrain),
+    Weight(drain::Weight),
+    Diff(diff::Diff),
     Status(status::Status),
     Conn(conn::Conn),
     Drops(drops::Drops),
@@ -81,6 +87,10 @@ impl Command {
             Self::Check(check) => return check.run(out),
             Self::Bench(bench) => return bench.run(out),
             Self::Plan(plan) => plan.run(out)?,
+            Self::Drain(drain) => return drain.run(out),
+            Self::Undrain(undrain) => return undrain.run(out),
+            Self::Weight(weight) => return weight.run(out),
+            Self::Diff(diff) => diff.run(out)?,
             Self::Reload(reload) => reload.run(out)?,
             Self::Status(status) => status.run(out)?,
             Self::Conn(conn) => conn.run(out)?,

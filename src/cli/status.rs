@@ -40,6 +40,7 @@ fn print(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "connections: {count} of {capacity} a family, at most {megabytes} MiB{gave_way}\n")?;
     print_services(status, out)?;
     print_backends(status, out)?;
+    print_draining(status, out)?;
     print_interfaces(status, out)?;
     print_workers(status, out)?;
     print_next_hops(status, out)
@@ -62,14 +63,31 @@ fn print_backends(status: &admin::Status, out: &mut dyn Write) -> io::Result<()>
             table.row([
                 pool.name.clone(),
                 backend.address.to_string(),
-                backend.weight.to_string(),
+                backend
+                    .file_weight
+                    .map_or_else(|| backend.weight.to_string(), |file| format!("{} (file: {file})", backend.weight)),
                 backend.effective_weight.to_string(),
-                backend.health.clone(),
+                if backend.drained { format!("{}, drained", backend.health) } else { backend.health.clone() },
                 backend.connections.to_string(),
                 backend.total_connections.to_string(),
                 backend.detail.clone().unwrap_or_default(),
             ]);
         }
+    }
+    writeln!(out)?;
+    table.print(out)
+}
+
+/// Only while there are some.
+fn print_draining(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
+    if status.draining.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(&["DRAINING", "BACKEND", "WHY", "FOR", "LEFT", "CONNECTIONS", "TCP", "UDP"]);
+    for line in &status.draining {
+        let left = line.seconds_left.map_or("no deadline".to_owned(), |seconds| format!("{seconds} s"));
+        let admin::Draining { pool, backend, cause, seconds, tcp, udp, connections, .. } = line.clone();
+        table.row([pool, backend.to_string(), cause, format!("{seconds} s"), left, connections.to_string(), tcp, udp]);
     }
     writeln!(out)?;
     table.print(out)

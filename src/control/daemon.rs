@@ -2,6 +2,7 @@
 
 use super::addresses::Addresses;
 use super::desk::Question;
+use super::draining::Draining;
 use super::expiry::Expiry;
 use super::interface::Interface;
 use super::registry::{Registry, set_health, set_share};
@@ -58,6 +59,7 @@ pub(super) struct Daemon {
     /// Addresses without a subnet, as far as they were told of.
     pub(super) homeless: BTreeSet<IpAddr>,
     pub(super) expiry: Expiry,
+    pub(super) draining: Draining,
     pub(super) refresh_at: Monotonic,
     pub(super) began: Monotonic,
 }
@@ -67,12 +69,14 @@ impl Daemon {
     pub(super) fn next_wake(&self) -> Monotonic {
         let probe =
             self.checker.next_deadline().map_or(u64::MAX, |deadline| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX));
-        self.expiry.next().min(self.refresh_at).min(self.retired.next()).min(self.watch.next()).min(Monotonic(probe))
+        let timers = [self.expiry.next(), self.draining.next(), self.refresh_at, self.retired.next(), self.watch.next()];
+        timers.into_iter().fold(Monotonic(probe), Monotonic::min)
     }
 
     /// Does what is due.
     pub(super) fn tick(&mut self) {
         self.sweep();
+        self.drain_due();
         let now = Monotonic::now();
         if now >= self.refresh_at {
             self.refresh_at = Monotonic(now.0 + REFRESH_EVERY);
@@ -91,7 +95,7 @@ impl Daemon {
     }
 
     /// Backends went up or down.
-    pub(super) fn heed_health(&self, changes: impl IntoIterator<Item = HealthEvent>) {
+    pub(super) fn heed_health(&mut self, changes: impl IntoIterator<Item = HealthEvent>) {
         let snapshot = self.datapath.snapshot.load_full();
         for HealthEvent { backend, up, share, why } in changes {
             let Some(known) = snapshot.backend(backend) else { continue };
@@ -107,6 +111,7 @@ impl Daemon {
                 info!("backend {} of pool {} gets {share} % of its weight: {why}", known.address(), known.pool);
                 set_share(&snapshot, backend, share);
             }
+            self.follow_health(known, up);
         }
     }
 
@@ -120,9 +125,9 @@ impl Daemon {
 
     fn sweep(&mut self) {
         let snapshot = self.datapath.snapshot.load_full();
-        let conntrack = &self.datapath.conntrack;
+        let (conntrack, timeouts) = (&self.datapath.conntrack, self.draining.timeouts(&snapshot));
         self.expiry.run(Monotonic::now, |budget, now| {
-            conntrack.sweep(now.millis(), &snapshot.timeouts, budget, &mut |connection| {
+            conntrack.sweep(now.millis(), &timeouts, budget, &mut |connection| {
                 if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
                     backend.member.connection_closed();
                 }

@@ -142,9 +142,14 @@ impl Desk for FrontDesk {
             }
             Request::ConnectionEvents { filter, kinds } => audience::tell(&self.datapath, &filter, &kinds, output),
             Request::Plan { name, config } => output.say(&self.plan(&name, &config)),
-            Request::Status {} | Request::Drops {} | Request::Reload { .. } | Request::Explain { .. } => {
-                output.say(&self.ask_control(request))
-            }
+            Request::Status {}
+            | Request::Drops {}
+            | Request::Reload { .. }
+            | Request::Drain { .. }
+            | Request::Undrain { .. }
+            | Request::Weight { .. }
+            | Request::Diff {}
+            | Request::Explain { .. } => output.say(&self.ask_control(request)),
         }
     }
 }

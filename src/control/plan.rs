@@ -29,7 +29,8 @@ pub(super) struct Step {
 pub(super) struct Steps(Vec<Step>);
 
 impl Steps {
-    fn push(&mut self, sentence: String) {
+    /// One more, felt by nobody.
+    pub(super) fn push(&mut self, sentence: String) {
         self.push_felt_by(Vec::new(), sentence);
     }
 

@@ -4,6 +4,7 @@ use super::daemon::Daemon;
 use super::explain;
 use super::reload::Force;
 use crate::admin::{Answer, Request};
+use tracing::info;
 
 impl Daemon {
     /// Answers all that have come.
@@ -22,6 +23,10 @@ impl Daemon {
                 Ok(plan) => Answer::Reloaded { plan, generation: self.datapath.snapshot.load().generation },
                 Err(message) => Answer::Error { message },
             },
+            Request::Drain { pool, backend } => done(self.drain(pool, backend)),
+            Request::Undrain { pool, backend } => done(self.undrain(pool, backend)),
+            Request::Weight { pool, backend, weight } => done(self.set_weight(pool, backend, *weight)),
+            Request::Diff {} => self.diff(),
             Request::Explain { flow } => explain::explain(self, *flow),
             Request::ConnectionList { .. }
             | Request::ExpectationList {}
@@ -35,5 +40,16 @@ impl Daemon {
                 Answer::Error { message: "the connection table is looked into on the client's own thread".into() }
             }
         }
+    }
+}
+
+/// Logged, too: whoever looks for why traffic moved finds it there.
+fn done(outcome: Result<String, String>) -> Answer {
+    match outcome {
+        Ok(sentence) => {
+            info!("{sentence}");
+            Answer::Done { sentence }
+        }
+        Err(message) => Answer::Error { message },
     }
 }

@@ -242,7 +242,12 @@ fn is_in_use(backend: &Arc<Backend>) -> bool {
 pub fn set_health(snapshot: &Snapshot, id: BackendId, up: bool) {
     let Some(backend) = snapshot.backend(id).filter(|backend| backend.member.is_eligible() != up) else { return };
     backend.member.set_eligible(up);
-    for service in snapshot.services.iter().filter(|service| service.pool.name == backend.pool) {
+    refresh(snapshot, &backend.pool);
+}
+
+/// Weights in force of members of the pool were changed: its schedulers go by them from now on.
+pub(super) fn refresh(snapshot: &Snapshot, pool: &str) {
+    for service in snapshot.services.iter().filter(|service| service.pool.name == pool) {
         service.scheduler.refresh(&service.pool.members);
     }
 }

@@ -51,7 +51,8 @@ impl Daemon {
         if !fixed.is_empty() {
             return Err(format!("only a restart can change {}; nothing was applied", fixed.join(", ")));
         }
-        let steps = plan::plan(&self.config, &new);
+        let mut steps = plan::plan(&self.config, &new);
+        self.dropped_overrides(&new).into_iter().for_each(|sentence| steps.push(sentence));
         if steps.is_empty() {
             info!("reload: the file changes nothing");
             return Ok(Vec::new());
@@ -88,11 +89,13 @@ impl Daemon {
             return Err(error);
         }
 
+        self.drop_overrides(&new);
         let mut snapshot = self.registry.snapshot(&new)?;
         snapshot.own_addresses.extend(&retired);
         self.datapath.snapshot.store(Arc::new(snapshot));
         self.in_force.store(Arc::new(new.clone()));
-        self.config = new;
+        let old = std::mem::replace(&mut self.config, new);
+        self.draining.follow(&self.datapath.snapshot.load_full(), &old, &self.config, Monotonic::now());
         self.retired.replace(retired, Monotonic::now());
 
         self.drop_all_but(&after);

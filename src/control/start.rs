@@ -3,6 +3,7 @@
 use super::addresses::Addresses;
 use super::daemon::Daemon;
 use super::desk::FrontDesk;
+use super::draining::Draining;
 use super::expiry::Expiry;
 use super::interface::Interface;
 use super::registry::Registry;
@@ -98,6 +99,7 @@ pub(super) fn start(
         retired: Retired::new(),
         homeless: BTreeSet::new(),
         expiry: Expiry::new(began),
+        draining: Draining::new(),
         refresh_at: began,
         began,
     };

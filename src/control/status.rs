@@ -1,6 +1,7 @@
 //! What `weir status` and `weir drops` show, gathered from where it is.
 
 use super::daemon::Daemon;
+use super::draining::Line;
 use super::interface::Interface;
 use super::workers::{Queue, Running};
 use crate::admin::{self, Status};
@@ -25,6 +26,7 @@ impl Daemon {
             workers: self.workers.iter().map(describe_worker).collect(),
             services: snapshot.services.iter().map(|service| describe_service(service)).collect(),
             pools: self.describe_pools(&snapshot),
+            draining: self.draining.lines().iter().map(describe_draining).collect(),
             connections: admin::Connections {
                 count: self.datapath.conntrack.count() as u64,
                 capacity: self.datapath.conntrack.capacity() as u64,
@@ -85,6 +87,8 @@ impl Daemon {
             address: backend.address(),
             weight: backend.weight().whole(),
             effective_weight: f64::from(backend.weight().effective(parts)) / f64::from(parts),
+            file_weight: backend.weight().overridden.map(|_| backend.weight().configured),
+            drained: backend.member.is_drained(),
             health: health.to_owned(),
             detail,
             connections: backend.member.connections(),
@@ -158,6 +162,22 @@ fn describe_worker(running: &Running) -> admin::Worker {
         refused_expectations: counters.refused_expectations.get(),
         drops,
         conservation: came.wrapping_sub(went).cast_signed(),
+    }
+}
+
+fn describe_draining(line: &Line) -> admin::Draining {
+    const SECOND: u64 = 1_000_000_000;
+    let (departure, now) = (&line.departure, Monotonic::now());
+    let cause = departure.cause();
+    admin::Draining {
+        pool: line.backend.pool.clone(),
+        backend: line.backend.address(),
+        cause: cause.name().to_owned(),
+        seconds: departure.since(cause).map_or(0, |since| now.nanos_since(since) / SECOND),
+        seconds_left: departure.deadline().map(|deadline| deadline.nanos_since(now).div_ceil(SECOND)),
+        tcp: departure.drain.tcp.name().to_owned(),
+        udp: departure.drain.udp.name().to_owned(),
+        connections: line.backend.member.connections(),
     }
 }
 

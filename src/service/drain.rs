@@ -28,6 +28,14 @@ pub enum AtDeadline {
 impl AtDeadline {
     /// The names in the config.
     pub const NAMES: &'static [(&'static str, AtDeadline)] = &[("rst", AtDeadline::Reset), ("wait", AtDeadline::Wait)];
+
+    /// The name in the config.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reset => "rst",
+            Self::Wait => "wait",
+        }
+    }
 }
 
 /// What becomes of UDP while its backend drains.
@@ -43,4 +51,12 @@ pub enum Datagrams {
 impl Datagrams {
     /// The names in the config.
     pub const NAMES: &'static [(&'static str, Datagrams)] = &[("rehash", Datagrams::Rehash), ("expire", Datagrams::Expire)];
+
+    /// The name in the config.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rehash => "rehash",
+            Self::Expire => "expire",
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod change;
 mod checksum;
 mod control;
 mod datagrams;
+mod drain;
 mod end;
 mod fragments;
 mod ftp;

@@ -84,6 +84,7 @@ struct Service {
 struct Pool {
     name: String,
     health: Option<String>,
+    drain: Option<String>,
     backends: Vec<(SocketAddr, u32)>,
 }
 
@@ -132,7 +133,7 @@ impl Config {
             access: String::new(),
             pool: pool.clone(),
         });
-        self.pools.push(Pool { name: pool, health: None, backends });
+        self.pools.push(Pool { name: pool, health: None, drain: None, backends });
     }
 
     /// Without this service and the pool of the same name.
@@ -169,6 +170,11 @@ impl Config {
         self.pool(pool).health = Some(health.to_owned());
     }
 
+    /// The drain of a pool, as a TOML value.
+    pub fn set_drain(&mut self, pool: &str, drain: &str) {
+        self.pool(pool).drain = Some(drain.to_owned());
+    }
+
     fn pool(&mut self, name: &str) -> &mut Pool {
         self.pools.iter_mut().find(|pool| pool.name == name).unwrap_or_else(|| panic!("no pool {name} in the test's config"))
     }
@@ -189,10 +195,13 @@ impl Config {
             }
             let _ = writeln!(text, "{access}\nscheduler = \"{scheduler}\"\npool = \"{pool}\"\n");
         }
-        for Pool { name, health, backends } in &self.pools {
+        for Pool { name, health, drain, backends } in &self.pools {
             let _ = writeln!(text, "[[pool]]\nname = \"{name}\"");
             if let Some(health) = health {
                 let _ = writeln!(text, "health = {health}");
+            }
+            if let Some(drain) = drain {
+                let _ = writeln!(text, "drain = {drain}");
             }
             let members: Vec<String> = backends
                 .iter()

@@ -1,0 +1,269 @@
+//! Backends that take no new connections, and the walks over the table that end theirs in time.
+//!
+//! A walk is made when a backend begins to drain, at its deadline, and now and then in between and afterwards, for a worker with an older snapshot
+//! may still have opened a connection. It is done in slices as expiry is, and only as fast as workers take the RSTs off.
+
+use super::daemon::Daemon;
+use super::departure::{Cause, Departure, judge};
+use super::workers::Running;
+use crate::config::Config;
+use crate::conntrack::{Culled, Cursor, Glimpse, Sentence, TimeoutPolicy};
+use crate::datapath::Datapath;
+use crate::nat::tcp_reset::TcpReset;
+use crate::service::{Backend, BackendId, Drain, Snapshot};
+use crate::worker::Monotonic;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Weak};
+use tracing::info;
+
+/// Entries of one step: at most twice as many RSTs.
+const STEP: u32 = 512;
+/// Longest work in one wake of the loop, but for the last step, in nanoseconds.
+const SLICE: u64 = 2_000_000;
+/// From the end of a slice to the next one of the same walk.
+const PAUSE: u64 = 4_000_000;
+const NEVER: Monotonic = Monotonic(u64::MAX);
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Draining {
+    leaving: BTreeMap<BackendId, Leaving>,
+    walk: Option<Walk>,
+    next: Monotonic,
+    /// Timeouts, with all of them among the removed ones: their UDP lives only as long as replies come.
+    policy: Option<(u64, Arc<TimeoutPolicy>)>,
+}
+
+#[derive(Debug)]
+struct Leaving {
+    /// Weakly: it must not be kept from going.
+    backend: Weak<Backend>,
+    departure: Departure,
+    look_at: Monotonic,
+    /// The last one of its connections was told of.
+    was_empty: bool,
+}
+
+/// A walk under way.
+#[derive(Debug)]
+struct Walk {
+    cursor: Cursor,
+    /// By [`BackendId`], of those that leave: what their pool says, and whether their deadline was over when the walk began.
+    rules: Vec<Option<(Drain, bool)>>,
+}
+
+/// A line of `weir status`.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    pub(super) backend: Arc<Backend>,
+    pub(super) departure: Departure,
+}
+
+impl Draining {
+    pub(super) fn new() -> Self {
+        Self { leaving: BTreeMap::new(), walk: None, next: NEVER, policy: None }
+    }
+
+    /// When there is something to do.
+    pub(super) fn next(&self) -> Monotonic {
+        self.next
+    }
+
+    /// A backend takes no new connections from now on; one that did not before either has another reason now.
+    pub(super) fn begin(&mut self, backend: &Arc<Backend>, cause: Cause, drain: Drain, now: Monotonic) {
+        let fresh = || Leaving { backend: Weak::new(), departure: Departure::default(), look_at: now, was_empty: false };
+        let leaving = self.leaving.entry(backend.id).or_insert_with(fresh);
+        if !std::ptr::eq(leaving.backend.as_ptr(), Arc::as_ptr(backend)) {
+            // The id was another backend's, which has gone.
+            *leaving = Leaving { backend: Arc::downgrade(backend), ..fresh() };
+        }
+        leaving.departure.drain = drain;
+        if leaving.departure.since(cause).is_none() {
+            leaving.departure.begin(cause, now);
+            leaving.look_at = now;
+            leaving.was_empty = false;
+        }
+        self.policy = None;
+        self.plan();
+    }
+
+    /// The reason is gone.
+    pub(super) fn end(&mut self, backend: BackendId, cause: Cause) {
+        if let Some(leaving) = self.leaving.get_mut(&backend) {
+            leaving.departure.end(cause);
+            if leaving.departure.is_over() {
+                self.leaving.remove(&backend);
+            }
+            self.policy = None;
+            // A walk that began before must not end what stays.
+            self.walk = None;
+            self.plan();
+        }
+    }
+
+    /// After a reload: who is in no pool any more leaves, who is again does not, and pools may say something else.
+    pub(super) fn follow(&mut self, snapshot: &Snapshot, old: &Config, new: &Config, now: Monotonic) {
+        let pools = new.pools.iter();
+        let wanted: HashSet<_> =
+            pools.flat_map(|pool| pool.backends.iter().map(|backend| (pool.name.as_str(), backend.address))).collect();
+        let said = |pool: &str| new.pool(pool).or_else(|| old.pool(pool)).map(|pool| pool.drain);
+        self.leaving.retain(|id, leaving| {
+            snapshot.backend(*id).is_some_and(|backend| std::ptr::eq(Arc::as_ptr(backend), leaving.backend.as_ptr()))
+        });
+        for backend in snapshot.backends.iter().flatten() {
+            let known = self.leaving.get(&backend.id).map(|leaving| leaving.departure);
+            let drain = said(&backend.pool).or(known.map(|known| known.drain)).unwrap_or_default();
+            match (wanted.contains(&(backend.pool.as_str(), backend.address())), known) {
+                (false, _) => self.begin(backend, Cause::Removed, drain, now),
+                (true, Some(_)) => {
+                    self.end(backend.id, Cause::Removed);
+                    if backend.member.is_eligible() {
+                        self.end(backend.id, Cause::Failed);
+                    }
+                    if let Some(leaving) = self.leaving.get_mut(&backend.id) {
+                        leaving.departure.drain = drain;
+                        leaving.look_at = now;
+                    }
+                }
+                (true, None) => {}
+            }
+        }
+        self.policy = None;
+        self.plan();
+    }
+
+    /// Since when an operator drains a backend.
+    pub(super) fn drained_since(&self, backend: BackendId) -> Option<Monotonic> {
+        self.leaving.get(&backend)?.departure.since(Cause::Drained)
+    }
+
+    /// Those that are of interest: drained by an operator, or not empty yet.
+    pub(super) fn lines(&self) -> Vec<Line> {
+        let line = |leaving: &Leaving| Some(Line { backend: leaving.backend.upgrade()?, departure: leaving.departure });
+        let is_told = |line: &Line| line.departure.since(Cause::Drained).is_some() || line.backend.member.connections() > 0;
+        self.leaving.values().filter_map(line).filter(is_told).collect()
+    }
+
+    /// The timeouts of `snapshot`, by which UDP of all of them lives only as long as replies come.
+    pub(super) fn timeouts(&mut self, snapshot: &Snapshot) -> Arc<TimeoutPolicy> {
+        let ids = || self.leaving.keys().map(|id| id.0);
+        match &self.policy {
+            Some((generation, policy)) if *generation == snapshot.generation => Arc::clone(policy),
+            _ => {
+                let policy = Arc::new(snapshot.timeouts.leaving(ids()));
+                self.policy = Some((snapshot.generation, Arc::clone(&policy)));
+                policy
+            }
+        }
+    }
+
+    /// Does a slice if it is due.
+    pub(super) fn run(&mut self, clock: impl Fn() -> Monotonic, datapath: &Datapath, workers: &[Running]) {
+        let began = clock();
+        if began < self.next {
+            return;
+        }
+        if self.walk.is_none() {
+            self.walk = self.begin_walk(began);
+        }
+        let Some(mut walk) = self.walk.take() else { return self.plan() };
+        let snapshot = datapath.snapshot.load_full();
+        let mut now = began;
+        while now.nanos_since(began) < SLICE {
+            // The one with the most room: both RSTs of a connection leave by one worker.
+            let widest = workers.iter().map(|running| &running.worker.shared().orders).max_by_key(|orders| orders.room());
+            let Some(orders) = widest.filter(|orders| orders.room() >= 2 * STEP as usize) else { break };
+            let rules = &walk.rules;
+            let mut judged = |glimpse: &Glimpse| match rules.get(usize::from(glimpse.owner.backend)) {
+                Some(Some((drain, is_due))) => judge(drain, *is_due, glimpse),
+                _ => Sentence::Spare,
+            };
+            let mut ended = |culled: Culled| {
+                if let Some(backend) = snapshot.backend(BackendId(culled.connection.backend)) {
+                    backend.member.connection_closed();
+                }
+                for parting in culled.partings.into_iter().flatten() {
+                    let (source, destination) = (parting.source, parting.destination);
+                    let (sequence, acknowledgment) = (parting.sequence, parting.acknowledgment);
+                    // There is room. If there were none: whoever goes on sending is told.
+                    orders.give(TcpReset { source, destination, sequence, acknowledgment });
+                }
+            };
+            let court = (&mut judged as &mut dyn FnMut(&Glimpse) -> Sentence, &mut ended as &mut dyn FnMut(Culled));
+            let is_over = datapath.conntrack.cull(&mut walk.cursor, STEP, now.millis(), &snapshot.timeouts, court);
+            now = clock();
+            if is_over {
+                self.tell_empty(now);
+                return self.plan();
+            }
+        }
+        self.walk = Some(walk);
+        self.next = Monotonic(now.0 + PAUSE);
+    }
+
+    /// A walk for all that leave, if it is time to look at one that has connections.
+    fn begin_walk(&mut self, now: Monotonic) -> Option<Walk> {
+        let mut is_needed = false;
+        let mut rules = Vec::new();
+        for (id, leaving) in &mut self.leaving {
+            if leaving.look_at <= now {
+                leaving.look_at = leaving.departure.next_look(now);
+                is_needed |= leaving.connections() > 0;
+            }
+            rules.resize(usize::from(id.0) + 1, None);
+            rules[usize::from(id.0)] = Some((leaving.departure.drain, leaving.departure.is_due(now)));
+        }
+        self.tell_empty(now);
+        is_needed.then(|| Walk { cursor: Cursor::default(), rules })
+    }
+
+    /// Says once of each that it is empty, and forgets those that the config has no more.
+    fn tell_empty(&mut self, now: Monotonic) {
+        for leaving in self.leaving.values_mut().filter(|leaving| leaving.connections() == 0 && !leaving.was_empty) {
+            leaving.was_empty = true;
+            let cause = leaving.departure.cause();
+            if let (Some(backend), Some(since)) = (leaving.backend.upgrade(), leaving.departure.since(cause)) {
+                let seconds = now.nanos_since(since) / 1_000_000_000;
+                info!(
+                    "backend {} of pool {}, {}: no connection left after {seconds} s",
+                    backend.address(),
+                    backend.pool,
+                    cause.name()
+                );
+            }
+        }
+        // Its last connection and the registry may have let go of it.
+        self.leaving.retain(|_, leaving| leaving.backend.strong_count() > 0);
+    }
+
+    fn plan(&mut self) {
+        self.next = self.leaving.values().map(|leaving| leaving.look_at).min().unwrap_or(NEVER);
+    }
+}
+
+impl Leaving {
+    fn connections(&self) -> u32 {
+        self.backend.upgrade().map_or(0, |backend| backend.member.connections())
+    }
+}
+
+impl Daemon {
+    /// Ends what is due of those that leave.
+    pub(super) fn drain_due(&mut self) {
+        let Self { draining, datapath, workers, .. } = self;
+        draining.run(Monotonic::now, datapath, workers);
+    }
+
+    /// A backend went up or down.
+    pub(super) fn follow_health(&mut self, backend: &Arc<Backend>, up: bool) {
+        match up {
+            true => self.draining.end(backend.id, Cause::Failed),
+            false => self.draining.begin(backend, Cause::Failed, self.drain_of(backend), Monotonic::now()),
+        }
+    }
+
+    /// What the pool of a backend says.
+    pub(super) fn drain_of(&self, backend: &Backend) -> Drain {
+        self.config.pool(&backend.pool).map(|pool| pool.drain).unwrap_or_default()
+    }
+}

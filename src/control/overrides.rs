@@ -1,0 +1,187 @@
+//! What an operator has set at run time: backends that are drained, and weights. It stands where it has effect, with the backends themselves.
+
+use super::daemon::Daemon;
+use super::departure::{self, Cause};
+use super::plan;
+use super::registry::refresh;
+use crate::admin::{self, Answer};
+use crate::config::{Config, Overrides};
+use crate::service::{Backend, Snapshot};
+use crate::worker::Monotonic;
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+impl Daemon {
+    /// `weir drain`: it takes no new connections; from now on its deadline runs.
+    pub(super) fn drain(&mut self, pool: &str, backend: &str) -> Result<String, String> {
+        let (backend, snapshot) = (self.find(pool, backend)?, self.datapath.snapshot.load_full());
+        let (name, drain) = (name(&backend), self.drain_of(&backend));
+        if backend.member.is_drained() {
+            return Ok(format!("{name} is drained already; {}", left(&backend)));
+        }
+        backend.member.set_drained(true);
+        refresh(&snapshot, &backend.pool);
+        self.draining.begin(&backend, Cause::Drained, drain, Monotonic::now());
+        self.drain_due();
+        let nobody = if has_others(&snapshot, &backend) { "" } else { "; no other backend of the pool takes connections" };
+        let becomes = if backend.member.connections() > 0 { departure::sentence(&drain) } else { "it may go".to_owned() };
+        Ok(format!("{name} takes no new connections, {}: {becomes}{nobody}", left(&backend)))
+    }
+
+    /// `weir undrain`: it takes new connections again, as far as its health allows.
+    pub(super) fn undrain(&mut self, pool: &str, backend: &str) -> Result<String, String> {
+        let backend = self.find(pool, backend)?;
+        let name = name(&backend);
+        if !backend.member.is_drained() {
+            return Ok(format!("{name} is not drained"));
+        }
+        self.draining.end(backend.id, Cause::Drained);
+        backend.member.set_drained(false);
+        refresh(&self.datapath.snapshot.load_full(), &backend.pool);
+        let unless = if backend.member.is_eligible() { "" } else { " once it is up" };
+        Ok(format!("{name} takes new connections again{unless}"))
+    }
+
+    /// `weir weight`: in the place of the config's, until a reload or a restart drops it; that of the config itself is no override.
+    pub(super) fn set_weight(&mut self, pool: &str, backend: &str, weight: u32) -> Result<String, String> {
+        if weight > 65_535 {
+            return Err(format!("the weight {weight} is out of range: allowed are 0 to 65535"));
+        }
+        let backend = self.find(pool, backend)?;
+        let before = backend.weight().whole();
+        backend.change_weight(|of| of.overridden = (weight != of.configured).then_some(weight));
+        weigh(&self.datapath.snapshot.load_full(), &backend.pool);
+        let configured = backend.weight().configured;
+        let file = if weight == configured { ", as in the config".to_owned() } else { format!("; the config has {configured}") };
+        Ok(format!("{} has weight {weight}, before {before}{file}", name(&backend)))
+    }
+
+    /// `weir diff`: what was set at run time, and what a reload of the file would change.
+    pub(super) fn diff(&self) -> Answer {
+        match Config::load(&self.path) {
+            Err(report) => Answer::Error { message: report.to_string() },
+            Ok(file) => Answer::Diff {
+                overrides: self.describe_overrides(),
+                drops: drops(&file),
+                file: plan::plan(&self.config, &file).sentences(),
+            },
+        }
+    }
+
+    fn describe_overrides(&self) -> Vec<admin::Override> {
+        let now = Monotonic::now();
+        let describe = |backend: &Arc<Backend>| admin::Override {
+            pool: backend.pool.clone(),
+            backend: backend.address(),
+            drained_seconds: self.draining.drained_since(backend.id).map(|since| now.nanos_since(since) / 1_000_000_000),
+            weight: backend.weight().overridden,
+            file_weight: backend.weight().configured,
+        };
+        let snapshot = self.datapath.snapshot.load_full();
+        snapshot.backends.iter().flatten().filter(|backend| is_overridden(backend)).map(describe).collect()
+    }
+
+    /// What a reload to `new` drops of it, in sentences.
+    pub(super) fn dropped_overrides(&self, new: &Config) -> Vec<String> {
+        if !drops(new) {
+            return Vec::new();
+        }
+        let sentence = |backend: &Arc<Backend>| {
+            let drained = if backend.member.is_drained() { "drained no more" } else { "" };
+            let weight = backend.weight();
+            let weighed = weight.overridden.map(|is| format!("weight {} again, before {is}", weight.configured));
+            let both: Vec<&str> = [drained].into_iter().chain(weighed.as_deref()).filter(|part| !part.is_empty()).collect();
+            format!("pool {}: backend {} {}", backend.pool, backend.address(), both.join(", "))
+        };
+        let snapshot = self.datapath.snapshot.load_full();
+        snapshot.backends.iter().flatten().filter(|backend| is_overridden(backend)).map(sentence).collect()
+    }
+
+    /// Takes back what a reload to `new` does not keep: everything, or what was set for backends that it has no more. Before the snapshot is
+    /// made of it.
+    pub(super) fn drop_overrides(&mut self, new: &Config) {
+        let pools = new.pools.iter();
+        let kept: HashSet<(&str, SocketAddr)> =
+            pools.flat_map(|pool| pool.backends.iter().map(|backend| (pool.name.as_str(), backend.address))).collect();
+        let snapshot = self.datapath.snapshot.load_full();
+        for backend in snapshot.backends.iter().flatten().filter(|backend| is_overridden(backend)) {
+            if drops(new) || !kept.contains(&(backend.pool.as_str(), backend.address())) {
+                backend.change_weight(|weight| weight.overridden = None);
+                backend.member.set_drained(false);
+                self.draining.end(backend.id, Cause::Drained);
+                weigh(&snapshot, &backend.pool);
+                refresh(&snapshot, &backend.pool);
+            }
+        }
+    }
+
+    /// A backend of the config in force, by its address, with its port unless that is clear.
+    fn find(&self, pool: &str, backend: &str) -> Result<Arc<Backend>, String> {
+        let Some(known) = self.config.pool(pool) else {
+            let names: Vec<&str> = self.config.pools.iter().map(|pool| pool.name.as_str()).collect();
+            return Err(format!("there is no pool {pool:?}: there are {}", names.join(", ")));
+        };
+        let addresses = known.backends.iter().map(|backend| backend.address);
+        let alike: Vec<SocketAddr> = match (backend.parse::<SocketAddr>(), backend.parse::<IpAddr>()) {
+            (Ok(address), _) => addresses.clone().filter(|known| *known == address).collect(),
+            (_, Ok(address)) => addresses.clone().filter(|known| known.ip() == address).collect(),
+            _ => return Err(format!("{backend:?} is not the address of a backend: allowed is such as {}", list(addresses))),
+        };
+        let [address] = alike[..] else {
+            let what = if alike.is_empty() { "has no backend" } else { "has more than one backend" };
+            return Err(format!("the pool {pool} {what} {backend}: it has {}", list(addresses)));
+        };
+        let snapshot = self.datapath.snapshot.load();
+        let found = snapshot.backends.iter().flatten().find(|known| known.pool == pool && known.address() == address);
+        found.cloned().ok_or_else(|| format!("the pool {pool} has no backend {backend} any more"))
+    }
+}
+
+fn list(addresses: impl Iterator<Item = SocketAddr>) -> String {
+    const MOST: usize = 16;
+    let mut texts: Vec<String> = addresses.map(write).collect();
+    if texts.len() > MOST {
+        let more = texts.split_off(MOST).len();
+        texts.push(format!("{more} more"));
+    }
+    texts.join(", ")
+}
+
+/// As in the config: port 0 stands for none.
+fn write(address: SocketAddr) -> String {
+    if address.port() == 0 { address.ip().to_string() } else { address.to_string() }
+}
+
+fn name(backend: &Backend) -> String {
+    format!("backend {} of pool {}", write(backend.address()), backend.pool)
+}
+
+fn left(backend: &Backend) -> String {
+    match backend.member.connections() {
+        0 => "no connection left".to_owned(),
+        1 => "1 connection left".to_owned(),
+        count => format!("{count} connections left"),
+    }
+}
+
+fn drops(config: &Config) -> bool {
+    config.reload.overrides == Overrides::Drop
+}
+
+fn is_overridden(backend: &Backend) -> bool {
+    backend.member.is_drained() || backend.weight().overridden.is_some()
+}
+
+fn has_others(snapshot: &Snapshot, backend: &Backend) -> bool {
+    let others = snapshot.backends.iter().flatten().filter(|other| other.pool == backend.pool && other.id != backend.id);
+    others.into_iter().any(|other| other.member.weight() > 0)
+}
+
+/// A weight of the pool was changed: schedulers go by it from now on.
+fn weigh(snapshot: &Snapshot, pool: &str) {
+    let changed = snapshot.services.iter().find(|service| service.pool.name == pool).is_some_and(|service| service.pool.weigh());
+    if changed {
+        refresh(snapshot, pool);
+    }
+}
