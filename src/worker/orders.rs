@@ -2,7 +2,7 @@
 
 use super::{Pipeline, Resolver, Unresolved};
 use crate::conntrack::Millis;
-use crate::datapath::{Counters, DropReason, Fate};
+use crate::datapath::{Counters, DropReason, Fate, Frame};
 use crate::io::Ports;
 use crate::nat::tcp_reset::TcpReset;
 use crossbeam_queue::ArrayQueue;
@@ -18,7 +18,11 @@ const QUEUE: usize = 4096;
 const A_ROUND: usize = 32;
 /// Longest wait for a neighbour, in milliseconds.
 const PATIENCE: u32 = 1000;
-/// Milliseconds between two questions for neighbours.
+/// Orders that wait for a neighbour; there is no room for more. Whom they are for is told when it sends something.
+const WAITING: usize = 256;
+/// Milliseconds between two looks at those that wait.
+const LOOK_EVERY: u32 = 20;
+/// Milliseconds between two questions for the same neighbour.
 const ASK_EVERY: u32 = 100;
 
 /// The way from the control thread to one worker.
@@ -74,9 +78,9 @@ impl Orders {
     }
 }
 
-/// An order that was taken.
+/// An order that waits for a neighbour.
 #[derive(Debug, Clone, Copy)]
-struct Taken {
+struct Waiting {
     reset: TcpReset,
     since: Millis,
 }
@@ -84,65 +88,95 @@ struct Taken {
 /// One worker's orders under way.
 #[derive(Debug)]
 pub(super) struct Errands {
-    /// To be tried; those that wait for a neighbour go back to the end.
-    taken: VecDeque<Taken>,
-    asked: Millis,
+    /// Taken, to be tried now.
+    taken: VecDeque<TcpReset>,
+    /// Tried, the oldest first.
+    waiting: VecDeque<Waiting>,
+    looked: Millis,
+    asked: Option<(Unresolved, Millis)>,
     counters: Arc<Counters>,
     resolver: Arc<Resolver>,
 }
 
 impl Errands {
     pub(super) fn new(resolver: Arc<Resolver>, counters: Arc<Counters>) -> Self {
-        Self { taken: VecDeque::new(), asked: Millis(0), counters, resolver }
+        Self { taken: VecDeque::new(), waiting: VecDeque::new(), looked: Millis(0), asked: None, counters, resolver }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.taken.is_empty()
+        self.taken.is_empty() && self.waiting.is_empty()
     }
 
     /// Whether [`Errands::run`] has something to do.
     #[inline(always)]
-    pub(super) fn are_due(&self, orders: &Orders) -> bool {
-        orders.are_given() || !self.taken.is_empty()
+    pub(super) fn are_due(&self, orders: &Orders, now: Millis) -> bool {
+        orders.are_given() || !self.is_empty() && (!self.taken.is_empty() || now.since(self.looked) >= LOOK_EVERY)
     }
 
-    /// Sends some.
+    /// Sends some. Those that wait for a neighbour hold up nobody: a backend that is gone must not keep its clients from being told.
     #[cold]
     pub(super) fn run<P: Ports, D: Pipeline>(&mut self, orders: &Orders, ports: &mut P, pipeline: &mut D, now: Millis) {
         let room = A_ROUND.saturating_sub(self.taken.len());
         if room > 0 && orders.are_given() {
-            self.taken.extend(orders.take(room).map(|reset| Taken { reset, since: now }));
+            self.taken.extend(orders.take(room));
             orders.look_again();
         }
-        let mut left = self.taken.len().min(A_ROUND);
-        while left > 0 {
-            // None: no frame is free; those on their way out come back soon.
-            let lent = ports.originate(left, &mut |frames| {
+        self.send(ports, pipeline, now);
+        if now.since(self.looked) >= LOOK_EVERY {
+            self.looked = now;
+            self.look_at_waiting(ports, pipeline, now);
+        }
+    }
+
+    fn send<P: Ports, D: Pipeline>(&mut self, ports: &mut P, pipeline: &mut D, now: Millis) {
+        while !self.taken.is_empty() {
+            let lent = ports.originate(self.taken.len(), &mut |frames| {
                 for frame in frames {
-                    let Some(taken) = self.taken.pop_front() else { return };
-                    frame.fate = match pipeline.originate(frame, &taken.reset) {
-                        Fate::Wait(port, neighbour) if now.since(taken.since) < PATIENCE => {
-                            self.wait(taken, Unresolved { port, neighbour }, now);
-                            Fate::Undecided
-                        }
-                        Fate::Wait(..) => self.count(Fate::Drop(DropReason::NeighbourUnresolved)),
-                        fate => self.count(fate),
-                    };
+                    let Some(reset) = self.taken.pop_front() else { return };
+                    frame.fate = self.try_one(frame, Waiting { reset, since: now }, pipeline, now);
                 }
             });
             if lent == 0 {
-                break;
+                // No frame is free; those on their way out come back soon.
+                return;
+            }
+        }
+    }
+
+    /// Each once more; those that have waited too long end here.
+    fn look_at_waiting<P: Ports, D: Pipeline>(&mut self, ports: &mut P, pipeline: &mut D, now: Millis) {
+        let mut left = self.waiting.len();
+        while left > 0 {
+            let lent = ports.originate(left, &mut |frames| {
+                for frame in frames {
+                    let Some(waiting) = self.waiting.pop_front() else { return };
+                    frame.fate = self.try_one(frame, waiting, pipeline, now);
+                }
+            });
+            if lent == 0 {
+                return;
             }
             left = left.saturating_sub(lent);
         }
     }
 
-    fn wait(&mut self, taken: Taken, needs: Unresolved, now: Millis) {
-        if now.since(self.asked) >= ASK_EVERY {
-            self.asked = now;
+    fn try_one<D: Pipeline>(&mut self, frame: &mut Frame<'_>, one: Waiting, pipeline: &mut D, now: Millis) -> Fate {
+        match pipeline.originate(frame, &one.reset) {
+            Fate::Wait(port, neighbour) if now.since(one.since) < PATIENCE && self.waiting.len() < WAITING => {
+                self.ask(Unresolved { port, neighbour }, now);
+                self.waiting.push_back(one);
+                Fate::Undecided
+            }
+            Fate::Wait(..) => self.count(Fate::Drop(DropReason::NeighbourUnresolved)),
+            fate => self.count(fate),
+        }
+    }
+
+    fn ask(&mut self, needs: Unresolved, now: Millis) {
+        if self.asked.is_none_or(|(asked, at)| asked != needs || now.since(at) >= ASK_EVERY) {
+            self.asked = Some((needs, now));
             self.resolver.ask(needs);
         }
-        self.taken.push_back(taken);
     }
 
     /// A frame that came from nowhere: it is counted as sent, or with why it was not.

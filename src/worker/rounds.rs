@@ -72,7 +72,7 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
             self.gather.revisit(&mut self.ports, &mut self.pipeline, &mut self.pending, start.both());
             self.flush();
         }
-        if self.errands.are_due(&self.shared.orders) {
+        if self.errands.are_due(&self.shared.orders, start.millis()) {
             self.errands.run(&self.shared.orders, &mut self.ports, &mut self.pipeline, start.millis());
             self.flush();
         }

@@ -372,7 +372,7 @@ fn an_order_waits_for_its_neighbour_and_not_for_ever() {
     bench.round_after(200);
     assert_eq!(bench.questions(), [neighbour(7)], "asked again");
     bench.rounds.pipeline().resolved.insert(neighbour(7));
-    bench.round_after(0);
+    bench.round_after(20);
     assert_eq!(bench.rounds.ports().take_sent(B).len(), 1);
     bench.assert_quiet();
 
@@ -400,5 +400,27 @@ fn orders_are_bounded_and_wait_for_frames() {
         bench.assert_conserved();
     }
     bench.round_after(0);
+    bench.assert_quiet();
+}
+
+/// As when a backend is gone: those for it wait, those for its clients leave at once.
+#[test]
+fn orders_that_wait_hold_up_no_others() {
+    let mut bench = bench(MemorySizes::default());
+    let waits = TcpReset { source: order(0).source, destination: ([10, 0, 0, 7], 1).into(), ..order(0) };
+    for number in 0..500 {
+        assert!(bench.shared.orders.give(waits) && bench.shared.orders.give(order(number)));
+    }
+    let mut rounds = 0;
+    while bench.counters().tx.get() < 500 {
+        bench.round_after(0);
+        bench.assert_conserved();
+        rounds += 1;
+    }
+    assert!(rounds <= 1000 / 32 + 1, "{rounds}");
+    bench.round_after(0);
+    assert_eq!(bench.drops(DropReason::NeighbourUnresolved), 500 - 256, "there is room for so many");
+    bench.round_after(1000);
+    assert_eq!(bench.drops(DropReason::NeighbourUnresolved), 500);
     bench.assert_quiet();
 }
