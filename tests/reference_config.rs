@@ -61,6 +61,9 @@ fn base() -> BTreeMap<&'static str, Lines> {
         ("fragments", lines(&[])),
         ("admin", lines(&[])),
         ("reload", lines(&[])),
+        ("sources", lines(&[])),
+        ("service.limits", lines(&[])),
+        ("service.persistence", lines(&[])),
         ("snat", lines(&[("addresses", "[\"10.0.0.200\"]")])),
         ("timeouts", lines(&[])),
         ("service", lines(&[("name", "\"web\""), ("vip", "\"10.0.0.100:443\""), ("protocol", "\"tcp\""), ("pool", "\"web\"")])),
@@ -81,6 +84,11 @@ fn write(config: &BTreeMap<&str, Lines>) -> String {
         let many = ["interface", "service", "pool"].contains(table);
         text += &if many { format!("[[{table}]]\n") } else { format!("[{table}]\n") };
         lines.iter().for_each(|(key, value)| text += &format!("{key} = {value}\n"));
+        if *table == "service" {
+            for part in ["limits", "persistence"].into_iter().filter(|part| !lines.contains_key(*part)) {
+                text += &format!("{part} = {}\n", inline(&config[&*format!("service.{part}")]));
+            }
+        }
         if *table == "pool" {
             let [health, drain, backends] = ["pool.health", "pool.drain", "pool.backends"].map(|table| inline(&config[table]));
             // A test may have given the whole of it.
@@ -90,7 +98,8 @@ fn write(config: &BTreeMap<&str, Lines>) -> String {
             text += &if given("backends") { String::new() } else { format!("backends = [{backends}]\n") };
         }
     }
-    text
+    // One that stands by, for the keys that name it.
+    text + "[[pool]]\nname = \"sorry\"\nbackends = [{ address = \"10.1.0.99:8443\" }]\n"
 }
 
 /// The scheduler without which a key is refused.
@@ -134,6 +143,12 @@ fn with(table: &str, key: &str, value: &str) -> String {
         for (key, value) in probe_of(key, value) {
             config.get_mut(table).map(|lines| lines.insert(key.into(), value.into()));
         }
+    }
+    if value == "\"backup\"" {
+        config.get_mut("service").map(|lines| lines.insert("backup".into(), "\"sorry\"".into()));
+    }
+    if let Some(rate) = key.strip_suffix("burst") {
+        config.get_mut(table).map(|lines| lines.insert(format!("{rate}rate"), "10".into()));
     }
     let lines = config.get_mut(table).unwrap_or_else(|| panic!("the table {table} is not in this test"));
     lines.insert(key.to_owned(), value.to_owned());
@@ -261,6 +276,16 @@ fn a_reload_applies_what_it_is_said_to() {
             ("service", "scheduler") => "\"least_conn\"",
             ("service", "maglev_table_size") => "251",
             ("service", "hash_balance_factor") => "150",
+            ("service", "limits") => "{ rate = 5 }",
+            ("service", "persistence") => "{ timeout = \"7m\" }",
+            ("service", "backup") => "\"sorry\"",
+            ("service.limits", "over") => "\"reject\"",
+            ("service.limits", _) => "1024",
+            ("service.persistence", "timeout") => "\"7m\"",
+            ("service.persistence", "group") => "\"shop\"",
+            ("service.persistence" | "sources", "prefix_v4") => "24",
+            ("service.persistence" | "sources", "prefix_v6") => "56",
+            ("sources", _) => "2048",
             ("pool.backends", "priority") => "3",
             ("service" | "pool", "name" | "pool") => continue, // Names that refer to each other; a name is no setting.
             ("reload", "watch") => "true",

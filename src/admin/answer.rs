@@ -1,6 +1,6 @@
 //! What a running daemon answers: JSON objects, one a line.
 
-use super::{ConnectionEvent, Draining, Override, Top};
+use super::{ConnectionEvent, Draining, Override, Service, Sources, Top};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -129,6 +129,9 @@ pub struct Status {
     pub draining: Vec<Draining>,
     /// The table.
     pub connections: Connections,
+    /// Sources that are counted, and clients that are remembered.
+    #[serde(default)]
+    pub sources: Sources,
     /// Neighbours that weir knows of.
     pub next_hops: Vec<Neighbour>,
 }
@@ -223,23 +226,6 @@ pub struct Worker {
     pub conservation: i64,
 }
 
-/// What clients connect to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Service {
-    /// In the config.
-    pub name: String,
-    /// Its address.
-    pub vip: IpAddr,
-    /// None: every port.
-    pub port: Option<u16>,
-    /// `tcp`, `udp`, `sctp`, `dccp`, `gre`, `icmp` or `icmpv6`.
-    pub protocol: String,
-    /// Who chooses the backend.
-    pub scheduler: String,
-    /// Who is chosen from.
-    pub pool: String,
-}
-
 /// Backends that serve the same thing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pool {
@@ -272,6 +258,9 @@ pub struct Backend {
     pub detail: Option<String>,
     /// Tracked now.
     pub connections: u32,
+    /// As many as it may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
     /// Confirmed since the daemon started.
     pub total_connections: u64,
 }

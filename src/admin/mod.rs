@@ -10,18 +10,20 @@ mod draining;
 mod filter;
 mod request;
 mod server;
+mod service;
 mod socket;
 mod tracking;
 
 pub use answer::{
     Account, Answer, Backend, Connection, Connections, Control, Drop, Expectation, Explanation, Fates, Interface, Neighbour,
-    Plan, PlannedStep, Pool, Queue, Service, Status, Worker,
+    Plan, PlannedStep, Pool, Queue, Status, Worker,
 };
 pub use client::{Client, ClientError};
 pub use draining::{Draining, Override};
 pub use filter::{AddressFilter, ConnectionFilter, NoAddress};
 pub use request::{Flow, Request};
 pub use server::{Desk, Limits, Output, Server};
+pub use service::{Service, ServiceLimit, Sources};
 pub use socket::bind;
 pub use tracking::{ConnectionEvent, Share, Top};
 

@@ -39,6 +39,7 @@ fn print(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
     let (count, capacity) = (connections.count, connections.capacity);
     writeln!(out, "connections: {count} of {capacity} a family, at most {megabytes} MiB{gave_way}\n")?;
     print_services(status, out)?;
+    print_limits(status, out)?;
     print_backends(status, out)?;
     print_draining(status, out)?;
     print_interfaces(status, out)?;
@@ -47,13 +48,46 @@ fn print(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn print_services(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
-    let mut table = Table::new(&["SERVICE", "VIP", "PORT", "PROTOCOL", "SCHEDULER", "POOL"]);
+    let mut table = Table::new(&["SERVICE", "VIP", "PORT", "PROTOCOL", "SCHEDULER", "POOL", "CONNECTIONS"]);
     for service in &status.services {
         let port = service.port.map_or("any".into(), |port| port.to_string());
-        let admin::Service { name, vip, protocol, scheduler, pool, .. } = service.clone();
-        table.row([name, vip.to_string(), port, protocol, scheduler, pool]);
+        let admin::Service { name, vip, protocol, scheduler, mut pool, .. } = service.clone();
+        if let Some(backup) = &service.backup {
+            pool = format!("{pool}, then {backup}");
+        }
+        table.row([name, vip.to_string(), port, protocol, scheduler, pool, service.connections.to_string()]);
     }
     table.print(out)
+}
+
+/// What stood in the way of new connections, and where they went instead; nothing where there are no limits, backups or persistence.
+fn print_limits(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = Table::new(&["SERVICE", "LIMIT", "VALUE", "STRUCK", "THEN"]);
+    for service in &status.services {
+        for limit in &service.limits {
+            let value = limit.value.map_or("-".into(), |value| value.to_string());
+            let (name, then) = (service.name.clone(), service.over_limit.clone());
+            table.row([name, limit.limit.clone(), value, limit.struck.to_string(), then]);
+        }
+    }
+    if status.services.iter().any(|service| !service.limits.is_empty()) {
+        writeln!(out)?;
+        table.print(out)?;
+    }
+    let told = status.services.iter().filter(|service| service.at_backup + service.persisted > 0);
+    for (index, service) in told.enumerate() {
+        if index == 0 {
+            writeln!(out)?;
+        }
+        let admin::Service { name, at_backup, persisted, .. } = service;
+        writeln!(out, "{name}: {at_backup} connections went to the backup pool, {persisted} where their client's last one did")?;
+    }
+    let admin::Sources { limited, limited_capacity, uncounted, persistent, persistent_capacity, not_remembered } = status.sources;
+    if limited + uncounted + persistent + not_remembered > 0 {
+        writeln!(out, "\nsources: {limited} of {limited_capacity} counted, {uncounted} connections of others")?;
+        writeln!(out, "persistence: {persistent} of {persistent_capacity} clients, {not_remembered} connections of others")?;
+    }
+    Ok(())
 }
 
 fn print_backends(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
@@ -68,7 +102,10 @@ fn print_backends(status: &admin::Status, out: &mut dyn Write) -> io::Result<()>
                     .map_or_else(|| backend.weight.to_string(), |file| format!("{} (file: {file})", backend.weight)),
                 backend.effective_weight.to_string(),
                 if backend.drained { format!("{}, drained", backend.health) } else { backend.health.clone() },
-                backend.connections.to_string(),
+                match backend.max_connections {
+                    Some(most) => format!("{} of {most}", backend.connections),
+                    None => backend.connections.to_string(),
+                },
                 backend.total_connections.to_string(),
                 backend.detail.clone().unwrap_or_default(),
             ]);

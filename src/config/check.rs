@@ -5,6 +5,8 @@ mod cross;
 mod drain;
 mod health;
 mod interface;
+mod limits;
+mod persistence;
 mod pool;
 mod problems;
 mod service;
@@ -26,6 +28,7 @@ pub(super) fn check(raw: &Raw) -> Result<Config, Vec<Problem>> {
     let spared = settings::check_spared(&raw.conntrack);
     let tracking = settings::check_tracking(&raw.conntrack, &mut problems);
     let fragments = settings::check_fragments(&raw.fragments, &mut problems);
+    let sources = limits::check_sources(&raw.sources, &mut problems);
     let admin_socket = settings::check_socket(&raw.admin, &mut problems);
     let reload = settings::check_reload(&raw.reload, &mut problems);
     let timeouts = settings::check_timeouts(raw, &mut problems);
@@ -42,6 +45,7 @@ pub(super) fn check(raw: &Raw) -> Result<Config, Vec<Problem>> {
         spared,
         tracking,
         fragments,
+        sources,
         admin_socket,
         reload,
         snat: snat.pool(),

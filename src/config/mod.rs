@@ -10,11 +10,11 @@ mod value;
 pub use report::{ConfigReport, Place, Problem};
 pub(crate) use value::brief;
 
-use crate::conntrack::{FragmentLimits, Spared, Timeouts, l4proto};
+use crate::conntrack::{FragmentLimits, SourceSettings, Spared, Timeouts, l4proto};
 use crate::health;
 use crate::io::xsk::Mode;
 use crate::schedule;
-use crate::service::{Drain, Helper, Protocol, SnatPool};
+use crate::service::{Drain, Helper, Limits, Protocol, SnatPool};
 use ipnet::IpNet;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
@@ -40,6 +40,8 @@ pub struct Config {
     pub tracking: l4proto::Settings,
     /// How much fragments may cost.
     pub fragments: FragmentLimits,
+    /// What is one source, and how many are known.
+    pub sources: SourceSettings,
     /// Where the admin socket is.
     pub admin_socket: PathBuf,
     /// When the file is applied anew, and when it is not.
@@ -172,8 +174,27 @@ pub struct Service {
     pub scheduler_settings: schedule::Settings,
     /// How long its connections may be silent.
     pub timeouts: Timeouts,
+    /// How many connections it takes.
+    pub limits: Limits,
+    /// Whether a client's next connection goes where its last one went.
+    pub persistence: Option<Persistence>,
     /// The name of the pool that serves it.
     pub pool: String,
+    /// The name of the pool that serves when nobody of that one can be chosen.
+    pub backup: Option<String>,
+}
+
+/// A service's `persistence`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Persistence {
+    /// Milliseconds from the last new connection on.
+    pub timeout: u32,
+    /// IPv4 addresses with so many bits in common are one client.
+    pub prefix_v4: u8,
+    /// The same for IPv6.
+    pub prefix_v6: u8,
+    /// Services of one group persist together; `None`: alone.
+    pub group: Option<String>,
 }
 
 /// `[[pool]]`: backends that serve the same thing.
@@ -212,6 +233,8 @@ pub struct Backend {
     pub priority: u32,
     /// Connections at which [`schedule::Kind::FirstAvailable`] goes on to the next one; `None`: never.
     pub overflow_at: Option<u32>,
+    /// Connections at which no scheduler chooses it any more; `None`: never.
+    pub max_connections: Option<u32>,
 }
 
 /// A config is text written by people: more than this is another file.

@@ -25,6 +25,8 @@ pub(super) struct Raw {
     pub(super) admin: Admin,
     #[serde(default)]
     pub(super) reload: Reload,
+    #[serde(default)]
+    pub(super) sources: Sources,
     pub(super) snat: Maybe<Snat>,
     #[serde(default)]
     pub(super) timeouts: BTreeMap<Spanned<String>, Spanned<String>>,
@@ -109,7 +111,40 @@ pub(super) struct Service {
     pub(super) hash_balance_factor: Maybe<i64>,
     #[serde(default)]
     pub(super) timeouts: BTreeMap<Spanned<String>, Spanned<String>>,
+    pub(super) limits: Maybe<Limits>,
+    pub(super) persistence: Maybe<Persistence>,
     pub(super) pool: Maybe<String>,
+    pub(super) backup: Maybe<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sources {
+    pub(super) prefix_v4: Maybe<i64>,
+    pub(super) prefix_v6: Maybe<i64>,
+    pub(super) limited: Maybe<i64>,
+    pub(super) persistent: Maybe<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) connections: Maybe<i64>,
+    pub(super) rate: Maybe<i64>,
+    pub(super) burst: Maybe<i64>,
+    pub(super) source_connections: Maybe<i64>,
+    pub(super) source_rate: Maybe<i64>,
+    pub(super) source_burst: Maybe<i64>,
+    pub(super) over: Maybe<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Persistence {
+    pub(super) timeout: Maybe<String>,
+    pub(super) prefix_v4: Maybe<i64>,
+    pub(super) prefix_v6: Maybe<i64>,
+    pub(super) group: Maybe<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -137,6 +172,7 @@ pub(super) struct Backend {
     pub(super) weight: Maybe<i64>,
     pub(super) priority: Maybe<i64>,
     pub(super) overflow_at: Maybe<i64>,
+    pub(super) max_connections: Maybe<i64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -15,6 +15,10 @@ impl Config {
             ("fragments.datagrams", self.fragments.datagrams != new.fragments.datagrams),
             ("fragments.per_datagram", self.fragments.per_datagram != new.fragments.per_datagram),
             ("fragments.held", self.fragments.held != new.fragments.held),
+            ("sources.prefix_v4", self.sources.prefix_v4 != new.sources.prefix_v4),
+            ("sources.prefix_v6", self.sources.prefix_v6 != new.sources.prefix_v6),
+            ("sources.limited", self.sources.entries != new.sources.entries),
+            ("sources.persistent", self.sources.templates != new.sources.templates),
             ("admin.socket", self.admin_socket != new.admin_socket),
         ];
         fixed.extend(changed(&others).map(str::to_owned));

@@ -55,6 +55,7 @@ fn the_shortest_useful_file_means_what_it_says() {
         weight,
         priority: 0,
         overflow_at: None,
+        max_connections: None,
     });
     assert_eq!(pool.backends, backends);
     let health = pool.health.as_ref().unwrap();

@@ -85,6 +85,7 @@ impl Conntrack {
         let mut count = 0;
         let mut tell = |culled: Culled| {
             count += 1;
+            self.conncount.closed(&culled.connection);
             ended(culled);
         };
         let when = (now, timeouts);
@@ -151,7 +152,7 @@ impl<F: Family> Table<F> {
     pub(super) fn kill_drained(&self, number: u32, now: Millis) -> bool {
         // Before anyone can see that it is dying: who looks for it must not pass it over.
         self.drained.fetch_add(1, Relaxed);
-        let killed = self.kill_as(number, State::DYING | State::CULLED | State::DRAINED);
+        let killed = self.kill_as(number, State::DYING | State::DRAINED);
         match killed {
             true => self.entry(number).touch(now),
             false => self.forget_drained(),

@@ -81,7 +81,7 @@ impl Direction {
 
 /// The state word: protocol, TCP state and status bits of a connection, changed together.
 ///
-/// the protocol's own bits (10) | status (6) | culled (1) | drained (1) | helper (2) | state of the protocol (4) | protocol (8)
+/// the protocol's own bits (10) | status (6) | culled (1) | limits (1) | helper and limits (2) | state of the protocol (4) | protocol (8)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct State(pub(super) u32);
 
@@ -89,12 +89,17 @@ pub struct State(pub(super) u32);
 impl State {
     /// A helper reads along: every packet takes the long way.
     pub const HELPER: u32 = 1 << 12;
-    /// The backend opened it, because a helper expected that: what else is the client's side is the backend's here.
-    pub const FROM_BACKEND: u32 = 1 << 13;
-    /// DYING because its backend drains, and both ends are being told: it stays in the index for a while.
-    pub const DRAINED: u32 = 1 << 14;
+    /// EXPECTED, and the backend opened it, because a helper expected that: what else is the client's side is the backend's here.
+    pub const FROM_BACKEND: u32 = 1 << 13 | Self::EXPECTED;
+    /// Unless it is EXPECTED, for such ones are not limited: its source's connections are counted, this one among them.
+    const SOURCE_COUNTED: u32 = 1 << 13;
     /// DYING, and whoever counts connections was told so when it was ended: not by the sweep.
     pub const CULLED: u32 = 1 << 15;
+    /// CULLED because its backend drains, and both ends are being told: it stays in the index for a while. Who lost a clash is never culled,
+    /// so that the bit of the one may be part of the other.
+    pub const DRAINED: u32 = Self::CULLED | Self::ABANDONED;
+    /// It went to the backup pool: limits of its service do not count it.
+    pub const AT_BACKUP: u32 = 1 << 14;
     /// Packets in both directions were seen.
     pub const SEEN_REPLY: u32 = 1 << 16;
     /// More than a handshake was seen: not given up first when the table is full.
@@ -165,6 +170,21 @@ impl State {
     #[inline(always)]
     pub fn has(self, bits: u32) -> bool {
         self.0 & bits == bits
+    }
+
+    /// Of a connection that is not EXPECTED: its source's connections are counted, this one among them.
+    pub fn with_source_counted(self) -> Self {
+        self.with(Self::SOURCE_COUNTED)
+    }
+
+    /// Whether it was counted among the connections of its source.
+    pub fn is_source_counted(self) -> bool {
+        self.0 & (Self::SOURCE_COUNTED | Self::EXPECTED) == Self::SOURCE_COUNTED
+    }
+
+    /// Whether it lost a clash before any packet left by it.
+    pub(super) fn is_abandoned(self) -> bool {
+        self.0 & (Self::ABANDONED | Self::CULLED) == Self::ABANDONED
     }
 
     /// Whether lists and events show another state than `other`.

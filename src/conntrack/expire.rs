@@ -136,7 +136,7 @@ impl Sweep {
             let Some(state) = end_if_over(table, &over, broom) else { continue };
             let entry = table.entry(over.number);
             table.unlink_hashed(over.number, over.hashes);
-            if !state.has(State::ABANDONED) {
+            if !state.is_abandoned() {
                 let view = table.view(over.number, broom.timeouts);
                 swept.expired += 1;
                 if state.has(State::DRAINED) {

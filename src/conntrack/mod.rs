@@ -11,6 +11,7 @@ pub mod seqadj;
 mod account;
 mod agenda;
 mod atomic;
+mod conncount;
 mod cull;
 mod early_drop;
 mod entry;
@@ -30,17 +31,20 @@ mod orphan;
 mod policy;
 pub(crate) mod prefetch;
 mod quiescence;
+mod rate;
 #[cfg(not(feature = "loom"))]
 mod region;
 #[cfg(feature = "loom")]
 #[path = "region_modelled.rs"]
 mod region;
 mod table;
+mod template;
 mod timeout;
 mod tuple;
 mod view;
 
 pub use account::{Account, AccountView, Handshake};
+pub use conncount::{ConnCount, Exceeded, Source, SourceLimits, SourceSettings};
 pub use cull::{Culled, Cursor, Glimpse, Parting, Sentence};
 pub use early_drop::Spared;
 pub use entry::{Direction, Entry, Owner, Side, State};
@@ -55,7 +59,9 @@ pub use free_list::Hoard;
 pub use hash::{HashKey, LANES, Words};
 pub use l4proto::TcpState;
 pub use policy::TimeoutPolicy;
+pub use rate::{Rate, SharedBucket};
 pub use table::{Confirmed, Found, Guess, Reserved, Table, TableBytes, Unconfirmed};
+pub use template::{Persistent, Remembered, Templates};
 pub use timeout::{MAX_TIMEOUT, Micros, Millis, Now, Timeouts, belongs_to};
 pub use tuple::Tuple;
 pub use view::{ConnectionView, TupleView};
@@ -78,6 +84,8 @@ pub struct Conntrack {
     v6: Table<V6>,
     fragments: Fragments,
     expectations: Expectations,
+    conncount: ConnCount,
+    templates: Templates,
     capacity: usize,
     quiescence: Arc<Quiescence>,
     events: Arc<Hub>,
@@ -178,6 +186,8 @@ impl Conntrack {
             v6: Table::new(max_connections, key)?,
             fragments: Fragments::new(FragmentLimits::default(), key),
             expectations: Expectations::default(),
+            conncount: ConnCount::default(),
+            templates: Templates::new(SourceSettings::default().templates),
             capacity: max_connections,
             quiescence,
             teller: events.teller(),
@@ -367,6 +377,10 @@ impl Conntrack {
         let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
         let Sweeps { reader, teller, v4, v6, in_v6 } = &mut *sweeps;
         let broom = Broom { quiescence: &self.quiescence, reader, teller, now, timeouts };
+        let closed = &mut |view: &ConnectionView| {
+            self.conncount.closed(view);
+            closed(view);
+        };
         let mut swept =
             if *in_v6 { v6.step(&self.v6, &broom, budget, closed) } else { v4.step(&self.v4, &broom, budget, closed) };
         self.ended(swept.ended);
@@ -378,6 +392,8 @@ impl Conntrack {
             // Their masters' entries are looked at: nobody frees those but this thread, and the workers that evict.
             let _inside = reader.enter();
             self.expectations.sweep(now, |expectation| self.has_master(expectation));
+            self.conncount.sweep(now);
+            self.templates.sweep(now);
         }
         swept
     }

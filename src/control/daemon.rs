@@ -220,7 +220,7 @@ impl Daemon {
     pub(super) fn resolve_backends(&mut self) {
         let snapshot = self.datapath.snapshot.load_full();
         let mut neighbours = BTreeSet::new();
-        for backend in snapshot.services.iter().flat_map(|service| &service.pool.backends) {
+        for backend in snapshot.services.iter().flat_map(|service| service.pools()).flat_map(|pool| &pool.backends) {
             let address = backend.address().ip();
             if let Some(route) = self.datapath.next_hops.route(address)
                 && let Some(port) = route.port

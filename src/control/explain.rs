@@ -5,8 +5,9 @@ use super::desk::protocol_name;
 use super::status::write_mac;
 use crate::admin::{Answer, Explanation, Flow};
 use crate::conntrack::{ConnectionView, Direction, Expectation};
-use crate::datapath::{DropReason, Next, Preview};
+use crate::datapath::{DropReason, Next, Preview, Why};
 use crate::service::{Backend, Protocol, Service};
+use crate::worker::Monotonic;
 use crate::xdp::FIRST_DATA_PORT;
 use std::net::{IpAddr, SocketAddr};
 
@@ -22,11 +23,14 @@ pub(super) fn explain(daemon: &Daemon, flow: Flow) -> Answer {
     };
     let mut story = Story::new(flow);
     if story.steered(daemon, protocol) {
-        match daemon.datapath.preview(protocol, flow.source, flow.destination) {
+        match daemon.datapath.preview(protocol, flow.source, flow.destination, Monotonic::now().millis()) {
             Preview::Known(connection, direction) => story.known(daemon, &connection, direction),
-            Preview::Opens { service, backend, target, next } => story.opens(daemon, &service, &backend, target, next),
+            Preview::Opens { service, backend, why, target, next } => {
+                story.opens(daemon, (&service, &backend), why, target, next)
+            }
             Preview::Expected(expectation, next) => story.expected(daemon, &expectation, next),
             Preview::Dropped(reason) => story.dropped(reason),
+            Preview::Rejected(reason) => story.rejected(reason, protocol),
         }
     }
     Answer::Explained(story.told)
@@ -110,19 +114,35 @@ impl Story {
         self.route(daemon, destination.ip(), daemon.datapath.next(destination.ip()));
     }
 
-    fn opens(&mut self, daemon: &Daemon, service: &Service, backend: &Backend, target: SocketAddr, next: Next) {
-        let (scheduler, pool) = (service.scheduler.name(), &service.pool.name);
+    fn opens(&mut self, daemon: &Daemon, (service, backend): (&Service, &Backend), why: Why, target: SocketAddr, next: Next) {
         self.say("conntrack: no connection is known; this packet would open one (TCP: if it is a SYN)".to_owned());
         self.say(format!("service: {}", service.name));
-        let member = &backend.member;
-        let (weight, connections, reason) = (member.weight(), member.connections(), service.scheduler.kind().reason());
-        self.say(format!(
-            "scheduler: {scheduler} would now choose {target} of pool {pool} (weight {weight}, {connections} connections): {reason}"
-        ));
+        self.chosen(service, backend, why, target);
         self.told.service = Some(service.name.clone());
         self.told.backend = Some(target);
         self.sources(daemon, service.protocol, target);
         self.route(daemon, target.ip(), next);
+    }
+
+    fn chosen(&mut self, service: &Service, backend: &Backend, why: Why, target: SocketAddr) {
+        let (scheduler, pool, member) = (service.scheduler.name(), &backend.pool, &backend.member);
+        match why {
+            Why::Scheduled => {}
+            Why::Persists(left) => {
+                let seconds = left.div_ceil(1000);
+                return self.say(format!(
+                    "persistence: {target} of pool {pool}, where this client's last connection went; remembered for {seconds} s more"
+                ));
+            }
+            Why::Backup => {
+                self.say(format!("backup: no backend of pool {} can be chosen, pool {pool} serves", service.pool.name))
+            }
+            Why::Over(limit) => self.say(format!("limits: {} is struck, pool {pool} serves", limit.name())),
+        }
+        let (weight, connections, reason) = (member.weight(), member.connections(), service.scheduler.kind().reason());
+        self.say(format!(
+            "scheduler: {scheduler} would now choose {target} of pool {pool} (weight {weight}, {connections} connections): {reason}"
+        ));
     }
 
     /// Which port it would be is decided by who else opens a connection at that moment.
@@ -161,6 +181,12 @@ impl Story {
         self.say(format!("route: next hop {neighbour} is not resolved; the packet waits a second for it, then it is dropped"));
         self.told.next_hop = Some(neighbour);
         self.told.verdict = DropReason::NeighbourUnresolved.label().to_owned();
+    }
+
+    fn rejected(&mut self, reason: DropReason, protocol: Protocol) {
+        let how = if protocol == Protocol::Tcp { "a RST" } else { "an ICMP error" };
+        self.say(format!("rejected by {how}: {}", reason.sentence()));
+        self.told.verdict = reason.label().to_owned();
     }
 
     fn dropped(&mut self, reason: DropReason) {

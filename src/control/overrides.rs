@@ -180,7 +180,8 @@ fn has_others(snapshot: &Snapshot, backend: &Backend) -> bool {
 
 /// A weight of the pool was changed: schedulers go by it from now on.
 fn weigh(snapshot: &Snapshot, pool: &str) {
-    let changed = snapshot.services.iter().find(|service| service.pool.name == pool).is_some_and(|service| service.pool.weigh());
+    let used = snapshot.services.iter().flat_map(|service| service.uses(pool)).next();
+    let changed = used.is_some_and(|(_, pool)| pool.weigh());
     if changed {
         refresh(snapshot, pool);
     }

@@ -120,6 +120,17 @@ fn plan_service(old: &Service, new: &Service, steps: &mut Steps) {
         let names = [new.helper, old.helper].map(|helper| helper.map_or("none", Helper::name));
         steps.push(format!("service {name}: helper {} for new connections, before {}", names[0], names[1]));
     }
+    if old.limits != new.limits {
+        steps.push(format!("service {name}: limits changed, for new connections"));
+    }
+    if old.persistence != new.persistence {
+        let how = if new.persistence.is_some() { "persist as it says now" } else { "do not persist" };
+        steps.push(format!("service {name}: new connections {how}"));
+    }
+    if old.backup != new.backup {
+        let [now, before] = [&new.backup, &old.backup].map(|pool| pool.as_deref().unwrap_or("none"));
+        steps.push(format!("service {name}: backup pool {now}, before {before}"));
+    }
     if old.pool != new.pool {
         steps.push(format!("service {name}: new connections go to pool {}, no more to {}", new.pool, old.pool));
     }
@@ -188,11 +199,13 @@ fn plan_pool(old: &Pool, new: &Pool, steps: &mut Steps) {
 }
 
 fn plan_backend(pool: &str, old: &Backend, new: &Backend, steps: &mut Steps) {
+    let most = |limit: Option<u32>| limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
     let limit = |limit: Option<u32>| limit.map_or("never".to_owned(), |limit| limit.to_string());
     let changes = [
         ("weight", new.weight.to_string(), old.weight.to_string()),
         ("priority", new.priority.to_string(), old.priority.to_string()),
         ("overflow_at", limit(new.overflow_at), limit(old.overflow_at)),
+        ("max_connections", most(new.max_connections), most(old.max_connections)),
     ];
     for (what, now, before) in changes.iter().filter(|(_, now, before)| now != before) {
         steps.push(format!("pool {pool}: backend {} {what} {now}, before {before}", new.address));
@@ -305,6 +318,23 @@ mod tests {
                 "service web: removed, 10.0.0.100 port 80 tcp is not served any more",
                 "pool shop: added with 2 backends",
                 "pool web: removed, its connections go on until they end",
+            ]
+        );
+    }
+
+    #[test]
+    fn limits_persistence_and_backups_change() {
+        let keys = "pool = \"web\"\nlimits = { rate = 5 }\npersistence = {}\nbackup = \"sorry\"\n";
+        let pool = "\n[[pool]]\nname = \"sorry\"\nbackends = [{ address = \"10.1.0.9:80\" }]\n";
+        let after = BEFORE.replace("pool = \"web\"\n", keys).replace("weight = 2", "weight = 2, max_connections = 7") + pool;
+        assert_eq!(
+            plan(&config(BEFORE), &config(&after)).sentences(),
+            [
+                "service web: limits changed, for new connections",
+                "service web: new connections persist as it says now",
+                "service web: backup pool sorry, before none",
+                "pool web: backend 10.1.0.1:80 max_connections 7, before unlimited",
+                "pool sorry: added with 1 backends",
             ]
         );
     }

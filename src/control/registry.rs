@@ -4,11 +4,11 @@
 //! config has no more stays in the snapshot, out of every pool, for as long as a connection or a worker may still refer to it. A service
 //! is the same one if its name is.
 
-use crate::config::{Config, Pool as PoolConfig};
+use crate::config::{self, Config, Pool as PoolConfig};
 use crate::conntrack::TimeoutPolicy;
 use crate::health::{Start, Target};
 use crate::schedule::{self, Builder, Member};
-use crate::service::{Access, Backend, BackendId, Pool, Service, ServiceId, Services, Snapshot};
+use crate::service::{Access, Backend, BackendId, Backup, Ledger, Persistence, Pool, Service, ServiceId, Services, Snapshot};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -21,7 +21,9 @@ const IDS: usize = 1 << 16;
 /// Ids that were given out, and what is shared with the workers under them.
 #[derive(Debug, Default)]
 pub struct Registry {
-    services: HashMap<String, ServiceId>,
+    services: HashMap<String, (ServiceId, Arc<Ledger>)>,
+    /// Numbers of groups that persist together, by name; a service without one persists alone, under its id.
+    groups: HashMap<String, u32>,
     /// By [`BackendId`].
     backends: Vec<Option<Arc<Backend>>>,
     /// Ids below it are taken.
@@ -87,18 +89,26 @@ impl Registry {
         let mut builders: HashMap<&str, Builder<'_>> =
             pools.iter().map(|(name, pool)| (*name, Builder::new(&pool.members))).collect();
         let services = config.services.iter().filter_map(|service| {
-            let pool = pools.get(service.pool.as_str())?;
             let settings = schedule::Settings { seed: self.seed(&service.name), ..service.scheduler_settings };
+            let mut build =
+                |pool: &str| Some((builders.get_mut(pool)?.build(service.scheduler, settings), pools.get(pool)?.clone()));
+            let (scheduler, pool) = build(&service.pool)?;
+            let backup = service.backup.as_deref().and_then(build).map(|(scheduler, pool)| Backup { scheduler, pool });
+            let (id, ledger) = self.service(&service.name);
             Some(Arc::new(Service {
-                id: self.service_id(&service.name),
+                id,
                 name: service.name.clone(),
                 vip: service.vip,
                 port: service.port,
                 protocol: service.protocol,
                 helper: service.helper,
                 access: Access::new(&service.allow, &service.deny),
-                scheduler: builders.get_mut(service.pool.as_str())?.build(service.scheduler, settings),
-                pool: Arc::clone(pool),
+                scheduler,
+                pool,
+                backup,
+                limits: service.limits,
+                persistence: service.persistence.as_ref().map(|persistence| self.persistence(id, persistence)),
+                ledger,
             }))
         });
         let services = Services::new(services.collect());
@@ -119,7 +129,7 @@ impl Registry {
     /// Of services that have timeouts of their own, those; and which backends are only here because connections refer to them.
     fn timeouts(&self, config: &Config) -> TimeoutPolicy {
         let own = config.services.iter().filter(|service| service.timeouts != config.timeouts);
-        let own: Vec<_> = own.filter_map(|service| Some((self.services.get(&service.name)?.0, service.timeouts))).collect();
+        let own: Vec<_> = own.filter_map(|service| Some((self.services.get(&service.name)?.0.0, service.timeouts))).collect();
         let wanted = keys(config);
         let removed = self.backends.iter().flatten().filter(|held| !wanted.contains(&key(held))).map(|held| held.id.0).collect();
         let mut protocols: Vec<&str> = config.services.iter().map(|service| service.protocol.name()).collect();
@@ -170,6 +180,7 @@ impl Registry {
                     kept.change_weight(|weight| weight.configured = backend.weight);
                     kept.member.set_priority(backend.priority);
                     kept.member.set_overflow_at(backend.overflow_at);
+                    kept.member.set_max_connections(backend.max_connections);
                     if config.health.is_none() {
                         kept.member.set_eligible(true);
                     }
@@ -182,6 +193,7 @@ impl Registry {
                     let member = Member::new(backend.address, backend.weight, starts_up);
                     member.set_priority(backend.priority);
                     member.set_overflow_at(backend.overflow_at);
+                    member.set_max_connections(backend.max_connections);
                     self.add(&config.name, member)
                 }
             });
@@ -213,9 +225,19 @@ impl Registry {
         self.scatter.as_ref().map_or(0, |scatter| scatter.hash_one((service, self.generation)))
     }
 
-    fn service_id(&mut self, name: &str) -> ServiceId {
+    /// Its id, and what is kept of it over reloads.
+    fn service(&mut self, name: &str) -> (ServiceId, Arc<Ledger>) {
         let next = ServiceId(self.services.len() as u16);
-        *self.services.entry(name.to_owned()).or_insert(next)
+        self.services.entry(name.to_owned()).or_insert_with(|| (next, Arc::default())).clone()
+    }
+
+    fn persistence(&mut self, id: ServiceId, config: &config::Persistence) -> Persistence {
+        let next = (IDS + self.groups.len()) as u32;
+        let group = match &config.group {
+            Some(name) => *self.groups.entry(name.clone()).or_insert(next),
+            None => u32::from(id.0),
+        };
+        Persistence { group, timeout: config.timeout, prefix_v4: config.prefix_v4, prefix_v6: config.prefix_v6 }
     }
 }
 
@@ -247,8 +269,8 @@ pub fn set_health(snapshot: &Snapshot, id: BackendId, up: bool) {
 
 /// Weights in force of members of the pool were changed: its schedulers go by them from now on.
 pub(super) fn refresh(snapshot: &Snapshot, pool: &str) {
-    for service in snapshot.services.iter().filter(|service| service.pool.name == pool) {
-        service.scheduler.refresh(&service.pool.members);
+    for (scheduler, pool) in snapshot.services.iter().flat_map(|service| service.uses(pool)) {
+        scheduler.refresh(&pool.members);
     }
 }
 
@@ -256,9 +278,9 @@ pub(super) fn refresh(snapshot: &Snapshot, pool: &str) {
 pub(super) fn set_share(snapshot: &Snapshot, id: BackendId, share: u32) {
     let Some(backend) = snapshot.backend(id) else { return };
     backend.change_weight(|weight| weight.share = share);
-    for service in snapshot.services.iter().filter(|service| service.pool.name == backend.pool) {
-        service.pool.weigh();
-        service.scheduler.refresh(&service.pool.members);
+    for (scheduler, pool) in snapshot.services.iter().flat_map(|service| service.uses(&backend.pool)) {
+        pool.weigh();
+        scheduler.refresh(&pool.members);
     }
 }
 

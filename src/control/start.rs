@@ -173,7 +173,7 @@ fn make_datapath(config: &Config, registry: &mut Registry) -> Result<Datapath, S
 }
 
 fn make_table(config: &Config) -> io::Result<Conntrack> {
-    let conntrack = Conntrack::new(config.max_connections)?.with_fragments(config.fragments);
+    let conntrack = Conntrack::new(config.max_connections)?.with_fragments(config.fragments).with_sources(config.sources);
     let conntrack = if config.accounting { conntrack.with_accounts()? } else { conntrack };
     if config.preallocate { conntrack.populated() } else { Ok(conntrack) }
 }

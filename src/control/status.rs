@@ -5,8 +5,9 @@ use super::draining::Line;
 use super::interface::Interface;
 use super::workers::{Queue, Running};
 use crate::admin::{self, Status};
+use crate::conntrack::Rate;
 use crate::datapath::{Counters, DropReason, NextHop};
-use crate::service::{Backend, Pool, Service, Snapshot};
+use crate::service::{Backend, Limit, Pool, Service, Snapshot};
 use crate::worker::Monotonic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ impl Daemon {
             generation: snapshot.generation,
             interfaces: self.interfaces.iter().map(|interface| self.describe_interface(interface)).collect(),
             workers: self.workers.iter().map(describe_worker).collect(),
-            services: snapshot.services.iter().map(|service| describe_service(service)).collect(),
+            services: snapshot.services.iter().map(|service| self.describe_service(service)).collect(),
             pools: self.describe_pools(&snapshot),
             draining: self.draining.lines().iter().map(describe_draining).collect(),
             connections: admin::Connections {
@@ -33,7 +34,39 @@ impl Daemon {
                 bytes: self.datapath.conntrack.bytes() as u64,
                 expected: self.datapath.conntrack.expectations().count() as u64,
             },
+            sources: self.describe_sources(),
             next_hops: self.describe_next_hops(),
+        }
+    }
+
+    fn describe_sources(&self) -> admin::Sources {
+        let conntrack = &self.datapath.conntrack;
+        let settings = conntrack.conncount().settings();
+        let ((limited, uncounted), (persistent, not_remembered)) = (conntrack.conncount().load(), conntrack.templates().load());
+        admin::Sources {
+            limited: limited as u64,
+            limited_capacity: settings.entries as u64,
+            uncounted,
+            persistent: persistent as u64,
+            persistent_capacity: settings.templates as u64,
+            not_remembered,
+        }
+    }
+
+    fn describe_service(&self, service: &Service) -> admin::Service {
+        admin::Service {
+            name: service.name.clone(),
+            vip: service.vip,
+            port: service.port,
+            protocol: service.protocol.name().to_owned(),
+            scheduler: service.scheduler.name().to_owned(),
+            pool: service.pool.name.clone(),
+            backup: service.backup.as_ref().map(|backup| backup.pool.name.clone()),
+            connections: self.datapath.conntrack.conncount().of_service(service.id.0),
+            at_backup: service.ledger.backup(),
+            persisted: service.ledger.persisted(),
+            limits: describe_limits(service),
+            over_limit: service.limits.over.name().to_owned(),
         }
     }
 
@@ -67,7 +100,7 @@ impl Daemon {
 
     fn describe_pools(&self, snapshot: &Snapshot) -> Vec<admin::Pool> {
         let pools: BTreeMap<&str, &Arc<Pool>> =
-            snapshot.services.iter().map(|service| (service.pool.name.as_str(), &service.pool)).collect();
+            snapshot.services.iter().flat_map(|service| service.pools()).map(|pool| (pool.name.as_str(), pool)).collect();
         let describe = |settings: &crate::config::Pool| {
             let pool = pools.get(settings.name.as_str())?;
             let backends = pool.backends.iter().map(|backend| self.describe_backend(backend, pool.parts())).collect();
@@ -92,6 +125,7 @@ impl Daemon {
             health: health.to_owned(),
             detail,
             connections: backend.member.connections(),
+            max_connections: backend.member.max_connections(),
             total_connections: backend.total_connections.load(Relaxed),
         }
     }
@@ -181,15 +215,22 @@ fn describe_draining(line: &Line) -> admin::Draining {
     }
 }
 
-fn describe_service(service: &Service) -> admin::Service {
-    admin::Service {
-        name: service.name.clone(),
-        vip: service.vip,
-        port: service.port,
-        protocol: service.protocol.name().to_owned(),
-        scheduler: service.scheduler.name().to_owned(),
-        pool: service.pool.name.clone(),
-    }
+/// The limits that there are, or that were struck before a reload took them away.
+fn describe_limits(service: &Service) -> Vec<admin::ServiceLimit> {
+    let (limits, members) = (&service.limits, &service.pool.members);
+    let per_second = |rate: Option<Rate>| rate.map(|rate| rate.per_second);
+    let describe = |limit: &Limit| {
+        let (exists, value) = match limit {
+            Limit::Backends => (members.iter().any(|member| member.max_connections().is_some()), None),
+            Limit::Service => (limits.connections.is_some(), limits.connections),
+            Limit::Source => (limits.source.connections.is_some(), limits.source.connections),
+            Limit::ServiceRate => (limits.rate.is_some(), per_second(limits.rate)),
+            Limit::SourceRate => (limits.source.rate.is_some(), per_second(limits.source.rate)),
+        };
+        let struck = service.ledger.struck(*limit);
+        (exists || struck > 0).then(|| admin::ServiceLimit { limit: limit.name().to_owned(), value, struck })
+    };
+    Limit::ALL.iter().filter_map(describe).collect()
 }
 
 /// As `ip link` writes it.

@@ -95,7 +95,7 @@ fn first<const HOOKED: bool>(
     };
     let decision = match way {
         Ok(_) => Decision::Forwarded { protocol: headers.protocol, ports, sequence },
-        Err(Verdict::Drop(_) | Verdict::Stolen) => Decision::Refused,
+        Err(Verdict::Drop(_) | Verdict::Reject(_) | Verdict::Stolen) => Decision::Refused,
         // It will come here again.
         Err(_) => return way,
     };

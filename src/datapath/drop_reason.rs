@@ -2,6 +2,7 @@
 
 use crate::conntrack::l4proto::Invalid;
 use crate::packet::Malformed;
+use crate::service::Limit;
 
 macro_rules! drop_reasons {
     ($($variant:ident $label:literal $sentence:literal,)*) => {
@@ -82,6 +83,11 @@ drop_reasons! {
     TcpReset "tcp_invalid_rst" "A RST with a sequence number below what its receiver has acknowledged.",
     AccessDenied "access_denied" "The service is not for this source: its `allow` and `deny`.",
     NoBackend "no_backend" "No backend of the pool takes new connections.",
+    BackendLimit "backend_limit" "Every backend of the pool that takes connections has as many as it may: their `max_connections`.",
+    ServiceLimit "service_limit" "The service has as many connections as it may: `limits.connections`.",
+    SourceLimit "source_limit" "The source has as many connections to the service as it may: `limits.source_connections`.",
+    ServiceRate "service_rate" "The service got more new connections a second than it may: `limits.rate`.",
+    SourceRate "source_rate" "The source opened more connections a second than it may: `limits.source_rate`.",
     NoSnatPort "no_snat_port" "Every SNAT address and port toward this backend is taken.",
     TableFull "table_full" "The connection table has no room.",
     RepeatLimit "repeat_limit" "The packet began anew too often: a handler that always repeats, or a connection that kept clashing.",
@@ -145,6 +151,18 @@ impl From<Invalid> for DropReason {
             Invalid::DccpNotRequest => Self::DccpNotRequest,
             Invalid::DccpState => Self::DccpInvalid,
             Invalid::IcmpUnrequested => Self::IcmpUnrequested,
+        }
+    }
+}
+
+impl From<Limit> for DropReason {
+    fn from(limit: Limit) -> Self {
+        match limit {
+            Limit::Backends => Self::BackendLimit,
+            Limit::Service => Self::ServiceLimit,
+            Limit::Source => Self::SourceLimit,
+            Limit::ServiceRate => Self::ServiceRate,
+            Limit::SourceRate => Self::SourceRate,
         }
     }
 }

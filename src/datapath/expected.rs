@@ -1,6 +1,7 @@
 //! Data connections: announced by a control connection, then opened past the scheduler, to where the control connection goes
 //! (`nf_ct_expect_related`, `nf_nat_follow_master`).
 
+use super::admission::Seats;
 use super::prerouting::Opening;
 use super::process::Context;
 use super::tracked::Tracked;
@@ -95,7 +96,8 @@ pub(super) fn find<'a, const HOOKED: bool>(
     // Neither without the service that had the control connection, nor to a backend that nobody knows any more.
     let service = context.snapshot.services.with_helper(ServiceId(expectation.owner.service))?;
     let backend = context.snapshot.backend(BackendId(expectation.owner.backend))?;
-    Some(Opening { service, backend, target: expectation.target, expected: Some(expectation) })
+    let seats = Seats::announced(context.datapath.conntrack.conncount(), service, &backend.member);
+    Some(Opening { service, backend, target: expectation.target, expected: Some(expectation), seats })
 }
 
 /// The state bits of an announced connection.

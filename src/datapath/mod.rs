@@ -4,6 +4,7 @@
 //! A packet's way: [`process`](Datapath::process) → `passage` → `prerouting` → `forward` → `postrouting` → `link`; ICMP errors go by `related`, fragments by `defrag`,
 //! what ends here by `answer`.
 
+mod admission;
 mod answer;
 mod burst;
 mod counters;
@@ -33,6 +34,6 @@ pub use drop_reason::{DROP_REASONS, DropReason};
 pub use hook::{Handler, Hook, Hooks, Packet, priority};
 pub use next_hop::{NEXT_HOPS, NextHop, NextHopId, NextHops, PortState, Route, Routes, Unreachable};
 
-pub use preview::{Next, Preview};
+pub use preview::{Next, Preview, Why};
 pub use process::{Datapath, Lane};
 pub use verdict::Verdict;

@@ -87,6 +87,7 @@ fn open<F: Tracked, const HOOKED: bool>(
     postrouting::run_handlers(context, frame, headers, summary)?;
     let packet = l4proto::Packet { bytes: frame.bytes(), headers };
     let found = postrouting::confirm(context, visit, lookup, &opening, state, packet)?;
+    opening.seats.keep();
     found.entry.set_hop(Direction::Original, context.epoch, id.0);
     let port = postrouting::leave(context, frame, headers, lookup, &found, hop);
     context.tell(EventKind::New, &found);

@@ -77,7 +77,6 @@ fn open<'a, F: Tracked, const HOOKED: bool>(
         Confirmed::Placed(found) => {
             context.tally.opened += 1;
             context.tally.expected += u64::from(opening.expected.is_some());
-            opening.backend.member.connection_opened();
             opening.backend.total_connections.fetch_add(1, Relaxed);
             Ok(found)
         }
@@ -109,6 +108,7 @@ fn make_room<F: Tracked, const HOOKED: bool>(context: &mut Context<'_, HOOKED>, 
     let Some(evicted) = table.early_drop(F::hoard(visit), lookup.hash, snapshot.spared, now, &snapshot.timeouts) else { return };
     context.tally.early_drops += 1;
     context.tally.ended += 1;
+    context.datapath.conntrack.conncount().closed(&evicted);
     if let Some(backend) = snapshot.backend(BackendId(evicted.backend)) {
         backend.member.connection_closed();
     }

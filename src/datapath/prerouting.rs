@@ -1,5 +1,6 @@
 //! PREROUTING: which connection is it (conntrack_in, priority -200), and where does a new one go (dnat, priority -100)?
 
+use super::admission::{Chosen, Seats, choose};
 use super::hook::{Hook, Packet};
 use super::process::{Context, Lookup};
 use super::tracked::Tracked;
@@ -15,7 +16,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// What was decided for a new connection.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Opening<'a> {
     /// What the client connects to.
     pub service: &'a Arc<Service>,
@@ -25,6 +26,8 @@ pub(super) struct Opening<'a> {
     pub target: SocketAddr,
     /// A control connection has announced it; then the target is not always the backend.
     pub expected: Option<Expectation>,
+    /// What it takes up of limits.
+    pub seats: Seats<'a>,
 }
 
 /// Whose packet it is.
@@ -161,9 +164,10 @@ pub(super) fn dnat<'a, const HOOKED: bool>(
     }
     let state = check(context, frame, packet, source.ip())?;
     let request = Request { client: source.ip(), client_port: source.port() };
-    let chosen = service.scheduler.pick(&request, &service.pool.members).ok_or(DropReason::NoBackend)?;
-    let opening = opening(service, chosen, destination.port()).ok_or(DropReason::NoBackend)?;
-    Ok((opening, state))
+    let Chosen { backend, seats } = choose(context, service, &request)?;
+    let target = target(service, backend, destination.port());
+    let state = seats.mark(state);
+    Ok((Opening { service, backend, target, expected: None, seats }, state))
 }
 
 /// The state that a first packet begins with, if it may begin anything.
@@ -180,12 +184,11 @@ pub(super) fn check_source(next_hops: &NextHops, snapshot: &Snapshot, source: Ip
     if own { Err(DropReason::OwnSource) } else { Ok(()) }
 }
 
-/// The opening toward the backend at index `chosen` of the service's pool.
-pub(super) fn opening(service: &Arc<Service>, chosen: usize, port: u16) -> Option<Opening<'_>> {
-    let backend = service.pool.backends.get(chosen)?;
+/// Address and port toward a backend, for a packet to this port of the service.
+pub(super) fn target(service: &Service, backend: &Backend, port: u16) -> SocketAddr {
     let mut target = backend.address();
     if service.port.is_none() && service.protocol.has_ports() {
         target.set_port(port);
     }
-    Some(Opening { service, backend, target, expected: None })
+    target
 }

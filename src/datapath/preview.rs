@@ -1,10 +1,12 @@
 //! What would become of a first packet, and why (`weir explain`): the same decisions as on the packet's way, nothing changed.
 
-use super::prerouting::{check_source, opening};
+use super::admission::{Nobody, nobody, would_strike};
+use super::prerouting::{check_source, target};
+use super::verdict::{Verdict, Way};
 use super::{Datapath, DropReason, NextHop, Unreachable};
-use crate::conntrack::{ConnectionView, Direction, Expectation};
+use crate::conntrack::{ConnectionView, Direction, Expectation, Millis};
 use crate::schedule::Request;
-use crate::service::{Backend, Protocol, Service, Snapshot};
+use crate::service::{Backend, Limit, OverLimit, Protocol, Service, Snapshot};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -19,6 +21,8 @@ pub enum Preview {
         service: Arc<Service>,
         /// Who would get it, were it the next one.
         backend: Arc<Backend>,
+        /// Why it.
+        why: Why,
         /// Address and port toward the backend.
         target: SocketAddr,
         /// The way there.
@@ -28,6 +32,21 @@ pub enum Preview {
     Expected(Box<Expectation>, Next),
     /// It would be dropped.
     Dropped(DropReason),
+    /// Its sender would be told that it is refused.
+    Rejected(DropReason),
+}
+
+/// Who decides on a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The scheduler.
+    Scheduled,
+    /// The client's last connection went there; it is remembered for so many milliseconds still.
+    Persists(u32),
+    /// Nobody of the pool can be chosen: the backup pool's scheduler.
+    Backup,
+    /// This limit is struck: the backup pool's scheduler.
+    Over(Limit),
 }
 
 /// The way to a backend.
@@ -43,7 +62,7 @@ pub enum Next {
 
 impl Datapath {
     /// What would become of a packet from `source` to `destination`; a TCP packet is taken for a SYN.
-    pub fn preview(&self, protocol: Protocol, source: SocketAddr, destination: SocketAddr) -> Preview {
+    pub fn preview(&self, protocol: Protocol, source: SocketAddr, destination: SocketAddr, now: Millis) -> Preview {
         let snapshot = self.snapshot.load();
         if let Some((view, direction)) = self.conntrack.find(protocol.number(), source, destination, &snapshot.timeouts) {
             return Preview::Known(Box::new(view), direction);
@@ -65,17 +84,43 @@ impl Datapath {
             return Preview::Dropped(reason);
         }
         let request = Request { client: source.ip(), client_port: source.port() };
-        let chosen = service.scheduler.preview(&request, &service.pool.members);
-        match chosen.and_then(|chosen| opening(service, chosen, destination.port())) {
-            None => Preview::Dropped(DropReason::NoBackend),
-            Some(opening) if !self.has_source(&snapshot, protocol, opening.target) => Preview::Dropped(DropReason::NoSnatPort),
-            Some(opening) => Preview::Opens {
-                service: Arc::clone(opening.service),
-                backend: Arc::clone(opening.backend),
-                target: opening.target,
-                next: self.next(opening.target.ip()),
-            },
+        let (backend, why) = match self.preview_choice(service, &request, now) {
+            Ok(chosen) => chosen,
+            Err(Verdict::Reject(reason)) => return Preview::Rejected(reason),
+            Err(Verdict::Drop(reason)) => return Preview::Dropped(reason),
+            Err(_) => return Preview::Dropped(DropReason::NoBackend),
+        };
+        let target = target(service, backend, destination.port());
+        if !self.has_source(&snapshot, protocol, target) {
+            return Preview::Dropped(DropReason::NoSnatPort);
         }
+        let (service, backend) = (Arc::clone(service), Arc::clone(backend));
+        Preview::Opens { service, backend, why, target, next: self.next(target.ip()) }
+    }
+
+    /// As [`super::admission::choose`], with nothing taken.
+    fn preview_choice<'a>(&self, service: &'a Service, request: &Request, now: Millis) -> Way<(&'a Arc<Backend>, Why)> {
+        let struck = would_strike(self.conntrack.conncount(), service, request.client, now);
+        if let Some(limit) = struck {
+            return preview_over(service, limit, request);
+        }
+        if let Some(persisting) = self.preview_persistence(service, request.client, now) {
+            return Ok(persisting);
+        }
+        match service.scheduler.preview(request, &service.pool.members) {
+            Some(chosen) => Ok((&service.pool.backends[chosen], Why::Scheduled)),
+            None if nobody(&service.pool) == Nobody::HasRoom => preview_over(service, Limit::Backends, request),
+            None => {
+                preview_backup(service, request).map_or(Err(DropReason::NoBackend.into()), |backend| Ok((backend, Why::Backup)))
+            }
+        }
+    }
+
+    fn preview_persistence<'a>(&self, service: &'a Service, client: IpAddr, now: Millis) -> Option<(&'a Arc<Backend>, Why)> {
+        let client = service.persistence.as_ref()?.of(client);
+        let (address, left) = self.conntrack.templates().look(&client, now)?;
+        let backend = &service.pool.backends[service.pool.find(address)?];
+        (backend.member.weight() > 0 && backend.member.has_room()).then_some((backend, Why::Persists(left)))
     }
 
     /// Whether some SNAT address and port toward this backend is free.
@@ -96,4 +141,21 @@ impl Datapath {
             Err(Unreachable::NoRoute) => Next::NoRoute,
         }
     }
+}
+
+fn preview_over<'a>(service: &'a Service, limit: Limit, request: &Request) -> Way<(&'a Arc<Backend>, Why)> {
+    match service.limits.over {
+        OverLimit::Drop => Err(Verdict::Drop(limit.into())),
+        OverLimit::Reject => Err(Verdict::Reject(limit.into())),
+        OverLimit::Backup => match preview_backup(service, request) {
+            Some(backend) => Ok((backend, Why::Over(limit))),
+            None => Err(Verdict::Drop(limit.into())),
+        },
+    }
+}
+
+fn preview_backup<'a>(service: &'a Service, request: &Request) -> Option<&'a Arc<Backend>> {
+    let backup = service.backup.as_ref()?;
+    let chosen = backup.scheduler.preview(request, &backup.pool.members)?;
+    backup.pool.backends.get(chosen)
 }

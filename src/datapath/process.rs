@@ -20,6 +20,7 @@ use crate::conntrack::{
 };
 use crate::nat::Manip;
 use crate::nat::icmp_limit::{self, IcmpLimit};
+use crate::nat::tcp_reset;
 use crate::packet::{Headers, Ip, Malformed, Payload, parse, parse_plain};
 use crate::service::Snapshot;
 use arc_swap::ArcSwap;
@@ -47,6 +48,7 @@ pub struct Lane {
     walker: Walker,
     teller: Teller,
     icmp_limit: IcmpLimit,
+    reset_limit: IcmpLimit,
     scratch: Box<Scratch>,
     /// What this worker counts.
     pub counters: Arc<Counters>,
@@ -77,6 +79,7 @@ pub(super) struct Context<'a, const HOOKED: bool> {
     /// Where it is told what happens to connections.
     pub teller: &'a Teller,
     pub icmp_limit: &'a mut IcmpLimit,
+    pub reset_limit: &'a mut IcmpLimit,
     /// Of the interface that the last packet was too big for.
     pub mtu: u32,
     pub tally: Tally,
@@ -104,8 +107,9 @@ impl Datapath {
             headers: [Err(Malformed::NotIp); BURST],
         };
         let icmp_limit = IcmpLimit::new(icmp_limit::RATE, icmp_limit::BURST, Millis::default());
+        let reset_limit = IcmpLimit::new(tcp_reset::RATE, tcp_reset::BURST, Millis::default());
         let (walker, teller) = (self.conntrack.walker()?, self.conntrack.teller());
-        Some(Lane { walker, teller, icmp_limit, scratch: Box::new(scratch), counters })
+        Some(Lane { walker, teller, icmp_limit, reset_limit, scratch: Box::new(scratch), counters })
     }
 
     /// Decides the fate of each frame of a burst and rewrites those that go on.
@@ -133,6 +137,7 @@ impl Datapath {
                 micros: now.micros,
                 teller: &lane.teller,
                 icmp_limit: &mut lane.icmp_limit,
+                reset_limit: &mut lane.reset_limit,
                 mtu: 0,
                 tally: Tally::default(),
             };
@@ -335,6 +340,7 @@ fn end<const HOOKED: bool>(
                 Err(other) => verdict = other,
             },
             Verdict::Drop(reason) => return Fate::Drop(reason),
+            Verdict::Reject(reason) => return answer::reject(context, frame, reason),
             Verdict::Stolen => {
                 context.tally.answered += 1;
                 return Fate::Transmit(frame.port);

@@ -10,6 +10,8 @@ pub enum Verdict {
     Accept,
     /// End it here, for this reason.
     Drop(DropReason),
+    /// Its sender is told that it is refused, by a RST or an ICMP error, where that may be; else it ends here, for this reason.
+    Reject(DropReason),
     /// The frame is an answer now: it goes out, as it is, by the port it came in by.
     Stolen,
     /// It waits for this neighbour of this port, then begins anew.

@@ -10,6 +10,10 @@ use crate::packet::tcp::{Segment, flag};
 use crate::packet::{Headers, Payload, checksum, ethernet, ipv4, ipv6, tcp};
 use std::net::{IpAddr, SocketAddr};
 
+/// RSTs a second that one worker answers with. They are no larger than what they answer, so that nobody gains by asking for them.
+pub const RATE: u32 = 10_000;
+/// RSTs that it sends at once after it was silent.
+pub const BURST: u32 = 1000;
 /// TTL and hop limit of a RST.
 const TTL: u8 = 64;
 /// The largest frame that [`TcpReset::write_frame`] makes: IPv6 without a tag.

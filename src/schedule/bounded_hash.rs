@@ -41,8 +41,9 @@ impl BoundedHash {
         // connections of a member < ⌈factor / 100 × (all + 1) × its weight / all weights⌉, without dividing; a whole number is below the
         // rounded-up one exactly if it is below the one that is not rounded.
         let share = u128::from(self.factor) * u128::from(connections + 1);
-        let has_room =
+        let is_below =
             |member: &Member| u128::from(member.connections()) * u128::from(100 * weight) < share * u128::from(member.weight());
+        let has_room = |member: &Member| member.has_room() && is_below(member);
         let preferred = self.affinity.first(request.client, members, has_room).map(|index| (index, false));
         preferred.or_else(|| Some((self.least.least(self.next.load(Relaxed))?, true)))
     }

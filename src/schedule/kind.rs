@@ -1,6 +1,7 @@
 //! The schedulers by their names in the config, and how each is made.
 
 use super::affinity::Affinity;
+use super::capped::{Capped, rank_of_room};
 use super::load::Load;
 use super::tournament::{Rank, Tournament};
 use super::{
@@ -170,17 +171,31 @@ pub fn build(kind: Kind, settings: Settings, members: &[Arc<Member>]) -> Arc<dyn
 pub struct Builder<'a> {
     members: &'a [Arc<Member>],
     trees: HashMap<Kind, Arc<Tournament>>,
+    /// Of members with room: for [`Kind::Failover`] by tier, for others not.
+    rooms: HashMap<bool, Arc<Tournament>>,
     load: Option<Arc<Load>>,
 }
 
 impl<'a> Builder<'a> {
     /// For these members.
     pub fn new(members: &'a [Arc<Member>]) -> Self {
-        Self { members, trees: HashMap::new(), load: None }
+        Self { members, trees: HashMap::new(), rooms: HashMap::new(), load: None }
     }
 
-    /// One scheduler.
+    /// One scheduler. Where members have limits it passes over those that are full.
     pub fn build(&mut self, kind: Kind, settings: Settings) -> Arc<dyn Scheduler> {
+        let scheduler = self.build_unlimited(kind, settings);
+        match rank_of_room(kind).filter(|_| self.members.iter().any(|member| member.max_connections().is_some())) {
+            Some(rank) => {
+                let members = self.members;
+                let room = self.rooms.entry(kind == Kind::Failover).or_insert_with(|| Tournament::new(rank, members));
+                Arc::new(Capped::new(scheduler, Arc::clone(room)))
+            }
+            None => scheduler,
+        }
+    }
+
+    fn build_unlimited(&mut self, kind: Kind, settings: Settings) -> Arc<dyn Scheduler> {
         let (members, size) = (self.members, settings.maglev_table_size);
         match kind {
             Kind::RoundRobin => Arc::new(RoundRobin::new(members)),

@@ -25,6 +25,7 @@ pub struct Member {
     connections: AtomicU32,
     priority: AtomicU32,
     overflow_at: AtomicU32,
+    max_connections: AtomicU32,
     /// Whether `watchers` was ever filled: most members have none, and a look at this costs them nothing.
     watched: AtomicBool,
     watchers: ArcSwapOption<Vec<Watcher>>,
@@ -34,9 +35,10 @@ pub struct Member {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Standing {
     pub(super) connections: u32,
-    /// 0: it may not be chosen.
+    /// 0: it may not be chosen, or is at its limit.
     pub(super) weight: u32,
     pub(super) overflow_at: u32,
+    pub(super) priority: u32,
 }
 
 /// Who keeps something that follows from the numbers of members.
@@ -63,12 +65,13 @@ impl Member {
             connections: AtomicU32::new(0),
             priority: AtomicU32::new(0),
             overflow_at: AtomicU32::new(u32::MAX),
+            max_connections: AtomicU32::new(u32::MAX),
             watched: AtomicBool::new(false),
             watchers: ArcSwapOption::empty(),
         }
     }
 
-    /// The weight in force, 0 for a member that may not be chosen (down, draining or weight 0).
+    /// The weight in force, 0 for a member that may not be chosen (down, draining or weight 0). One at its limit keeps its weight.
     pub fn weight(&self) -> u32 {
         if self.refusals.load(Relaxed) == 0 { self.weight.load(Relaxed) } else { 0 }
     }
@@ -120,6 +123,7 @@ impl Member {
     /// Sets the tier; the owner calls [`super::Scheduler::refresh`] afterwards.
     pub fn set_priority(&self, priority: u32) {
         self.priority.store(priority, SeqCst);
+        self.tell();
     }
 
     /// Connections at which `first_available` goes on to the next member; `None`: never.
@@ -133,26 +137,59 @@ impl Member {
         self.tell();
     }
 
-    /// Connections that are tracked now.
+    /// Connections at which it is chosen no more; `None`: never.
+    pub fn max_connections(&self) -> Option<u32> {
+        Some(self.max_connections.load(Relaxed)).filter(|limit| *limit != u32::MAX)
+    }
+
+    /// Sets the connections at which it is chosen no more. The owner makes its schedulers anew afterwards: those of members without limits
+    /// do not look at them.
+    pub fn set_max_connections(&self, limit: Option<u32>) {
+        self.max_connections.store(limit.unwrap_or(u32::MAX), SeqCst);
+        self.tell();
+    }
+
+    /// Whether it is below its limit.
+    pub fn has_room(&self) -> bool {
+        self.connections.load(Relaxed) < self.max_connections.load(Relaxed)
+    }
+
+    /// Counts a connection that is about to be confirmed. `false`: the member is at its limit, and nothing was counted.
+    pub fn enter(&self) -> bool {
+        let most = self.max_connections.load(Relaxed);
+        if most == u32::MAX {
+            self.connection_opened();
+            return true;
+        }
+        let entered = self.connections.fetch_update(SeqCst, Relaxed, |count| (count < most).then_some(count + 1)).is_ok();
+        if entered {
+            self.tell();
+        }
+        entered
+    }
+
+    /// Connections that are tracked now, and those that are about to be.
     pub fn connections(&self) -> u32 {
         self.connections.load(Relaxed)
     }
 
-    /// A connection was confirmed.
+    /// A connection is confirmed or about to be, whatever the limit.
     pub fn connection_opened(&self) {
         self.connections.fetch_add(1, SeqCst);
         self.tell();
     }
 
-    /// A confirmed connection left the table.
+    /// A connection left the table, or was not confirmed after all.
     pub fn connection_closed(&self) {
         self.connections.fetch_sub(1, SeqCst);
         self.tell();
     }
 
     pub(super) fn standing(&self) -> Standing {
-        let weight = if self.refusals.load(SeqCst) == 0 { self.weight.load(SeqCst) } else { 0 };
-        Standing { connections: self.connections.load(SeqCst), weight, overflow_at: self.overflow_at.load(SeqCst) }
+        let connections = self.connections.load(SeqCst);
+        let may_be_chosen = self.refusals.load(SeqCst) == 0 && connections < self.max_connections.load(SeqCst);
+        let weight = if may_be_chosen { self.weight.load(SeqCst) } else { 0 };
+        Standing { connections, weight, overflow_at: self.overflow_at.load(SeqCst), priority: self.priority.load(SeqCst) }
     }
 
     /// `who` is told of every change from now on, and once at the end of this call, so that it has missed none before. Watchers that

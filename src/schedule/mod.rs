@@ -7,6 +7,7 @@
 mod affinity;
 mod alias;
 mod bounded_hash;
+mod capped;
 mod failover;
 mod first_available;
 mod hash;
@@ -62,7 +63,7 @@ pub trait Scheduler: Send + Sync + Debug {
         self.kind().name()
     }
 
-    /// The index in `members`, which are those that it was made for, of the one to take; `None` when no member has weight.
+    /// The index in `members`, which are those that it was made for, of the one to take; `None` when no member with weight has room.
     fn pick(&self, request: &Request, members: &[Arc<Member>]) -> Option<usize>;
 
     /// What [`Scheduler::pick`] would answer now, without counting the question (`weir explain`).

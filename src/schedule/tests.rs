@@ -3,6 +3,7 @@
 mod chance;
 mod hashing;
 mod least;
+mod limits;
 mod tiers;
 mod turns;
 

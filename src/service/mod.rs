@@ -2,6 +2,7 @@
 
 mod access;
 mod backend;
+mod limits;
 mod drain;
 mod pool;
 mod snapshot;
@@ -11,7 +12,8 @@ mod weight;
 pub use access::Access;
 pub use backend::{Backend, BackendId};
 pub use drain::{AtDeadline, Datagrams, Drain};
+pub use limits::{Ledger, Limit, Limits, OverLimit};
 pub use pool::Pool;
 pub use snapshot::{Snapshot, SnatPool};
-pub use vip::{Helper, Protocol, Service, ServiceId, Services, data_port};
+pub use vip::{Backup, Helper, Persistence, Protocol, Service, ServiceId, Services, data_port};
 pub use weight::Weight;

@@ -1,6 +1,7 @@
 //! A service: a VIP, a protocol and perhaps a port, served by a pool through a scheduler.
 
-use super::{Access, Pool};
+use super::{Access, Ledger, Limits, Pool};
+use crate::conntrack::Persistent;
 use crate::schedule::Scheduler;
 use std::collections::HashMap;
 use std::fmt;
@@ -115,6 +116,57 @@ pub struct Service {
     pub scheduler: Arc<dyn Scheduler>,
     /// Who is chosen from.
     pub pool: Arc<Pool>,
+    /// Who is chosen from when nobody of the pool can be; `None`: nobody.
+    pub backup: Option<Backup>,
+    /// How many connections it takes.
+    pub limits: Limits,
+    /// `None`: where a client's next connection goes does not depend on its last one.
+    pub persistence: Option<Persistence>,
+    /// What is kept over reloads.
+    pub ledger: Arc<Ledger>,
+}
+
+/// Who serves when nobody of a service's pool can be chosen.
+#[derive(Debug)]
+pub struct Backup {
+    /// Who chooses.
+    pub scheduler: Arc<dyn Scheduler>,
+    /// Who is chosen from.
+    pub pool: Arc<Pool>,
+}
+
+/// A client's next connection goes where its last one went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Persistence {
+    /// Services with the same number persist together.
+    pub group: u32,
+    /// Milliseconds from the last new connection on.
+    pub timeout: u32,
+    /// IPv4 addresses with so many bits in common are one client.
+    pub prefix_v4: u8,
+    /// The same for IPv6.
+    pub prefix_v6: u8,
+}
+
+impl Persistence {
+    /// Who persists, for this client.
+    pub fn of(&self, client: IpAddr) -> Persistent {
+        Persistent::new(self.group, client, if client.is_ipv4() { self.prefix_v4 } else { self.prefix_v6 })
+    }
+}
+
+impl Service {
+    /// Members and scheduler of the pool with this name, as far as this service uses it.
+    pub fn uses(&self, pool: &str) -> impl Iterator<Item = (&Arc<dyn Scheduler>, &Arc<Pool>)> {
+        let backup = self.backup.as_ref().map(|backup| (&backup.scheduler, &backup.pool));
+        let all = [(&self.scheduler, &self.pool)].into_iter().chain(backup);
+        all.filter(move |(_, used)| used.name == pool)
+    }
+
+    /// All pools that this service uses.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        [&self.pool].into_iter().chain(self.backup.as_ref().map(|backup| &backup.pool))
+    }
 }
 
 /// All services, found by the destination of a first packet.

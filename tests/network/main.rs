@@ -8,6 +8,7 @@
 mod support;
 
 mod access;
+mod admission;
 mod balance;
 mod bulk;
 mod change;

@@ -12,7 +12,9 @@
 
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
+mod admission;
 mod answers;
+mod books;
 mod checksums;
 mod drains;
 mod expiry;

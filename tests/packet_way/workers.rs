@@ -5,9 +5,10 @@ use super::world::{BACK, FAMILIES, FRONT, Family, Setup, World};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
-use weir::conntrack::Millis;
+use weir::conntrack::{Millis, SourceLimits};
 use weir::datapath::{BURST, Counters, Datapath, DropReason, Fate, Frame, Lane, PortId};
 use weir::packet::{be16, parse};
+use weir::service::Limits;
 
 /// A worker without ports: bursts in, what they have become out.
 struct Worker<'a> {
@@ -111,8 +112,46 @@ fn the_same_first_packet_on_two_workers_opens_one_connection() {
         let mut listed = 0;
         world.datapath.conntrack.for_each(&world.policy(), &mut |_| listed += 1);
         assert_eq!(listed, CLIENTS);
+        let counted: u32 = (0..8).map(|service| world.datapath.conntrack.conncount().of_service(service)).sum();
+        assert_eq!(counted, u32::from(CLIENTS), "who lost a clash has given its place back");
         assert_eq!(world.sweep(), [], "what was given up is freed without being told of");
         assert_eq!(world.datapath.conntrack.count(), usize::from(CLIENTS));
+    }
+}
+
+/// Two workers get other clients at the same moment, and there is room for few of them: for exactly so many.
+#[test]
+fn a_limit_is_exact_though_two_workers_open_at_once() {
+    const ROOM: u32 = 700;
+    let source = SourceLimits { connections: Some(ROOM), rate: None };
+    let few = Limits { connections: Some(ROOM), ..Default::default() };
+    for (limits, backend_limit) in [(few, None), (Limits { source, ..Default::default() }, None), (Limits::default(), Some(ROOM))]
+    {
+        let mut world = World::new(Setup { connections: 5000, limits, backend_limit, ..Default::default() });
+        let family = Family::V4;
+        let frames: Vec<_> =
+            (0..2048).map(|number| world.arriving(FRONT, &tcp(client(family, number), family.vip(), SYN)).frame()).collect();
+        let (mine, others) = frames.split_at(frames.len() / 2);
+        let barrier = Barrier::new(2);
+        let (datapath, now) = (&world.datapath, world.now);
+        let run = |frames: &[Vec<u8>]| {
+            let mut worker = Worker::new(datapath);
+            for burst in frames.chunks(BURST) {
+                barrier.wait();
+                worker.process(FRONT, burst, now);
+            }
+            worker.counters.new_connections.get()
+        };
+        let opened = std::thread::scope(|scope| {
+            let other = scope.spawn(|| run(others));
+            run(mine) + other.join().unwrap()
+        });
+        assert_eq!((opened, world.datapath.conntrack.count()), (u64::from(ROOM), ROOM as usize), "{limits:?}");
+        world.pass(world.timeouts().tcp_syn_sent + 1);
+        assert_eq!(world.sweep().len(), ROOM as usize);
+        let counts = world.datapath.conntrack.conncount();
+        assert_eq!((counts.of_service(0), world.backends[0].member.connections()), (0, 0));
+        world.opens(&tcp(client(family, 1), family.vip(), SYN), family.backend());
     }
 }
 

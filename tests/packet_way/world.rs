@@ -8,13 +8,16 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use weir::conntrack::{ConnectionView, Conntrack, Direction, HashKey, Millis, Spared, TimeoutPolicy, Timeouts};
+use weir::conntrack::{ConnectionView, Conntrack, Direction, HashKey, Millis, SourceSettings, Spared, TimeoutPolicy, Timeouts};
 use weir::datapath::{Counters, Datapath, DropReason, Fate, Hooks, Lane, NextHop, NextHops, PortId, Route, Routes};
 use weir::io::Ports;
 use weir::io::memory::{MemoryPorts, MemorySizes};
 use weir::nat::tcp_reset::TcpReset;
 use weir::schedule::{Kind, Member, Settings, build};
-use weir::service::{Access, Backend, BackendId, Helper, Pool, Protocol, Service, ServiceId, Services, Snapshot, SnatPool};
+use weir::service::{
+    Access, Backend, BackendId, Backup, Helper, Ledger, Limits, Persistence, Pool, Protocol, Service, ServiceId, Services,
+    Snapshot, SnatPool,
+};
 
 /// Where clients are.
 pub(crate) const FRONT: PortId = PortId(0);
@@ -78,6 +81,11 @@ impl Family {
         self.pick("10.2.0.12:8080", "[fd02::12]:8080")
     }
 
+    /// Of the pool that stands by.
+    pub(crate) fn backup(self) -> SocketAddr {
+        self.pick("10.2.0.13:8080", "[fd02::13]:8080")
+    }
+
     pub(crate) fn snat(self) -> IpAddr {
         self.pick("10.2.0.200:0", "[fd02::200]:0").ip()
     }
@@ -108,6 +116,18 @@ pub(crate) struct Setup {
     pub(crate) deny: Vec<IpNet>,
     /// How long connections may be silent.
     pub(crate) policy: TimeoutPolicy,
+    /// Of every service.
+    pub(crate) limits: Limits,
+    /// Of every backend.
+    pub(crate) backend_limit: Option<u32>,
+    /// Of every service: all of them are one group.
+    pub(crate) persistence: Option<Persistence>,
+    /// Every service has the backends of a pool that stands by.
+    pub(crate) has_backup: bool,
+    /// What is one source, and how many are known.
+    pub(crate) sources: SourceSettings,
+    /// Of all services.
+    pub(crate) ledger: Arc<Ledger>,
 }
 
 impl Default for Setup {
@@ -127,6 +147,12 @@ impl Default for Setup {
             allow: Vec::new(),
             deny: Vec::new(),
             policy: TimeoutPolicy::default(),
+            limits: Limits::default(),
+            backend_limit: None,
+            persistence: None,
+            has_backup: false,
+            sources: SourceSettings::default(),
+            ledger: Arc::default(),
         }
     }
 }
@@ -155,11 +181,16 @@ impl World {
         let backends: Vec<_> = FAMILIES
             .iter()
             .flat_map(|family| [family.backend(), family.second_backend()].into_iter().take(setup.backends))
+            .chain(FAMILIES.iter().map(|family| family.backup()).filter(|_| setup.has_backup))
             .enumerate()
             .map(|(id, address)| Arc::new(Backend::new(BackendId(id as u16), "pool", Arc::new(Member::new(address, 1, true)))))
             .collect();
         let datapath = Datapath {
-            conntrack: Conntrack::with_key(setup.connections, HashKey::new([1, 2])).unwrap().with_accounts().unwrap(),
+            conntrack: Conntrack::with_key(setup.connections, HashKey::new([1, 2]))
+                .unwrap()
+                .with_accounts()
+                .unwrap()
+                .with_sources(setup.sources),
             next_hops: next_hops(&setup),
             snapshot: ArcSwap::from_pointee(snapshot(&setup, &backends)),
             hooks: Hooks::default(),
@@ -373,6 +404,11 @@ impl World {
         sent
     }
 
+    /// Ends the TCP connection of this tuple.
+    pub(crate) fn delete(&self, client: SocketAddr, vip: SocketAddr) -> bool {
+        self.datapath.conntrack.delete((Protocol::Tcp.number(), client, vip), self.now, &self.policy())
+    }
+
     /// Time passes.
     pub(crate) fn pass(&mut self, milliseconds: u32) {
         self.now = self.now.after(milliseconds);
@@ -381,8 +417,13 @@ impl World {
     /// A whole round of expiry. Returns the connections that left.
     pub(crate) fn sweep(&mut self) -> Vec<ConnectionView> {
         let timeouts = self.policy();
-        let mut closed = Vec::new();
-        while !self.datapath.conntrack.sweep(self.now, &timeouts, 1 << 20, &mut |view| closed.push(view.clone())).wrapped {}
+        let (snapshot, mut closed) = (self.datapath.snapshot.load(), Vec::new());
+        let mut close = |view: &ConnectionView| {
+            // As the control thread does.
+            snapshot.backend(BackendId(view.backend)).unwrap().member.connection_closed();
+            closed.push(view.clone());
+        };
+        while !self.datapath.conntrack.sweep(self.now, &timeouts, 1 << 20, &mut close).wrapped {}
         closed
     }
 
@@ -403,7 +444,9 @@ impl World {
     pub(crate) fn set_backends(&self, change: impl Fn(&Member)) {
         self.backends.iter().for_each(|backend| change(&backend.member));
         let snapshot = self.datapath.snapshot.load();
-        snapshot.services.iter().for_each(|service| service.scheduler.refresh(&service.pool.members));
+        for (scheduler, pool) in snapshot.services.iter().flat_map(|service| service.uses("pool").chain(service.uses("backup"))) {
+            scheduler.refresh(&pool.members);
+        }
     }
 
     /// A handshake. Returns the SNAT address and port.
@@ -442,13 +485,17 @@ fn link_length(vlan: Option<u16>) -> usize {
 
 fn snapshot(setup: &Setup, backends: &[Arc<Backend>]) -> Snapshot {
     let (v4, v6): (Vec<_>, Vec<_>) = backends.iter().cloned().partition(|backend| backend.address().is_ipv4());
+    backends.iter().for_each(|backend| backend.member.set_max_connections(setup.backend_limit));
     let mut services = Vec::new();
     for (family, backends) in [(Family::V4, v4), (Family::V6, v6)] {
         let mut destinations = vec![(family.vip(), Some(80)), (family.any_port_vip(0), None)];
         destinations.extend(setup.ftp.map(|_| (family.vip(), Some(21))));
         for (vip, port) in destinations {
             for protocol in protocols(setup, family, port) {
-                let pool = Arc::new(Pool::new("pool", backends.clone()));
+                let (behind, serving): (Vec<_>, Vec<_>) =
+                    backends.iter().cloned().partition(|backend| backend.address() == family.backup());
+                let (pool, behind) = (Arc::new(Pool::new("pool", serving)), Arc::new(Pool::new("backup", behind)));
+                let schedule = |pool: &Pool| build(Kind::RoundRobin, Settings::default(), &pool.members);
                 services.push(Arc::new(Service {
                     id: ServiceId(services.len() as u16),
                     name: format!("service-{}", services.len()),
@@ -457,8 +504,12 @@ fn snapshot(setup: &Setup, backends: &[Arc<Backend>]) -> Snapshot {
                     protocol,
                     helper: setup.ftp.flatten().filter(|_| port == Some(21) && protocol == Protocol::Tcp),
                     access: Access::new(&setup.allow, &setup.deny),
-                    scheduler: build(Kind::RoundRobin, Settings::default(), &pool.members),
+                    scheduler: schedule(&pool),
                     pool,
+                    backup: setup.has_backup.then(|| Backup { scheduler: schedule(&behind), pool: behind }),
+                    limits: setup.limits,
+                    persistence: setup.persistence,
+                    ledger: Arc::clone(&setup.ledger),
                 }));
             }
         }
@@ -514,6 +565,7 @@ fn next_hops(setup: &Setup) -> NextHops {
             (family.gateway(), NextHop { mac: GATEWAY_MAC, ..front }),
             (family.backend().ip(), backends),
             (family.second_backend().ip(), backends),
+            (family.backup().ip(), backends),
         ] {
             assert!(hops.set_neighbour(address, hop));
         }

@@ -154,7 +154,13 @@ impl Config {
         found.unwrap_or_else(|| panic!("no service {service} in the test's config")).helper = helper;
     }
 
-    /// Who may use a service: `allow` and `deny`, as TOML.
+    /// Who chooses the backend.
+    pub fn set_scheduler(&mut self, service: &str, scheduler: &'static str) {
+        let found = self.services.iter_mut().find(|known| known.name == service);
+        found.unwrap_or_else(|| panic!("no service {service} in the test's config")).scheduler = scheduler;
+    }
+
+    /// Who may use a service, and further keys of it: lines of TOML.
     pub fn set_access(&mut self, service: &str, access: &str) {
         let found = self.services.iter_mut().find(|known| known.name == service);
         found.unwrap_or_else(|| panic!("no service {service} in the test's config")).access = access.to_owned();

@@ -50,6 +50,10 @@ pub(super) fn snapshot(flows: usize) -> Snapshot {
         helper: None,
         scheduler: build(Kind::Maglev, Settings::default(), &pool.members),
         pool,
+        backup: None,
+        limits: Default::default(),
+        persistence: None,
+        ledger: Default::default(),
     };
     // Two thirds of all ports are taken at most.
     let addresses = (flows / (usize::from(BACKENDS) * 40_000) + 1) as u32;

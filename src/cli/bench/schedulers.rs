@@ -27,6 +27,9 @@ pub(super) struct Schedulers {
     /// Choices of each scheduler.
     #[arg(long, default_value = "500k", value_parser = super::parse_count)]
     picks: usize,
+    /// Percentage of backends that are at their limit.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=99))]
+    full: u32,
     /// One JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -44,7 +47,7 @@ impl Schedulers {
             writeln!(out, "{}", Figures::HEADING)?;
         }
         for (backends, kind) in self.backends.iter().flat_map(|backends| Kind::ALL.iter().map(move |kind| (*backends, *kind))) {
-            let figures = measure(kind, backends, self.picks);
+            let figures = measure(kind, backends, self.full, self.picks);
             if !self.json {
                 writeln!(out, "{figures}")?;
                 out.flush()?;
@@ -52,7 +55,7 @@ impl Schedulers {
             all.push(figures);
         }
         if self.json {
-            writeln!(out, "{}", json!({ "picks": self.picks, "results": all }))?;
+            writeln!(out, "{}", json!({ "picks": self.picks, "full_percent": self.full, "results": all }))?;
         }
         Ok(())
     }
@@ -81,8 +84,8 @@ impl fmt::Display for Figures {
     }
 }
 
-fn measure(kind: Kind, backends: u32, picks: usize) -> Figures {
-    let mut subject = Subject::new(kind, backends);
+fn measure(kind: Kind, backends: u32, full: u32, picks: usize) -> Figures {
+    let mut subject = Subject::new(kind, backends, full);
     let bursts: Vec<_> = (0..picks.div_ceil(BURST)).map(|_| subject.burst()).collect();
     let of = |part: usize| median(bursts.iter().map(|burst| burst[part].as_nanos() as f64 / BURST as f64).collect());
     let [pick_ns, floor_ns, count_ns] = [0, 1, 2].map(of);
@@ -100,8 +103,11 @@ struct Subject {
 }
 
 impl Subject {
-    fn new(kind: Kind, backends: u32) -> Self {
+    fn new(kind: Kind, backends: u32, full: u32) -> Self {
         let members: Vec<_> = (0..backends).map(member).collect();
+        for (number, member) in members.iter().enumerate() {
+            fill(member, number, full);
+        }
         let scheduler = build(kind, Settings::default(), &members);
         let random = Random::new(0x9e37_79b9_7f4a_7c15);
         let mut subject = Self { members, scheduler, held: Vec::new(), ticket: AtomicUsize::new(0), random, clock: clock_cost() };
@@ -164,6 +170,19 @@ fn member(number: u32) -> Arc<Member> {
     Arc::new(member)
 }
 
+/// So many of a hundred are full for ever, with connections that are not among those that come and go; the others have limits that they do
+/// not reach. Without full ones, nobody has a limit.
+fn fill(member: &Member, number: usize, full: u32) {
+    // 61 has no factor in common with 100: the full ones are spread evenly.
+    let is_full = number * 61 % 100 < full as usize;
+    if is_full {
+        member.set_max_connections(Some(EACH as u32));
+        (0..EACH).for_each(|_| member.connection_opened());
+    } else if full > 0 {
+        member.set_max_connections(Some(u32::MAX - 1));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,14 +190,16 @@ mod tests {
     #[test]
     fn every_scheduler_is_measured_and_its_books_stay_right() {
         for kind in Kind::ALL {
-            let mut subject = Subject::new(*kind, 20);
+            let mut subject = Subject::new(*kind, 20, 0);
             for _ in 0..50 {
                 subject.burst();
             }
             let counted: u32 = subject.members.iter().map(|member| member.connections()).sum();
             assert_eq!((counted as usize, subject.held.len()), (20 * EACH, 20 * EACH), "{kind}");
-            let figures = measure(*kind, 20, 1000);
+            let figures = measure(*kind, 20, 0, 1000);
             assert!(figures.pick_ns > 0.0 && figures.to_string().starts_with(kind.name()));
+            let full = Subject::new(*kind, 20, 50);
+            assert!(full.held.iter().all(|chosen| full.members[*chosen].has_room()), "{kind}: a full one was chosen");
         }
     }
 }

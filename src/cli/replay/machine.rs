@@ -64,7 +64,8 @@ impl Machine {
         let key = HashKey::new([0, 1]);
         let conntrack = Conntrack::with_key(config.max_connections, key)
             .context("no memory for the connection table")?
-            .with_fragments(config.fragments);
+            .with_fragments(config.fragments)
+            .with_sources(config.sources);
         let conntrack = if config.accounting { conntrack.with_accounts().context("no memory for accounts")? } else { conntrack };
         let snapshot = ArcSwap::from_pointee(Registry::default().snapshot(config)?);
         let datapath = Arc::new(Datapath { conntrack, next_hops: next_hops(config)?, snapshot, hooks: Hooks::default() });

@@ -1,7 +1,7 @@
 //! What must hold between services, pools and SNAT addresses.
 
 use super::problems::{Located, Problems};
-use super::{pool, service, snat};
+use super::{persistence, pool, service, snat};
 use crate::config::value::{Endpoint, family, quoted};
 use crate::config::{Place, Problem};
 use crate::schedule::Kind;
@@ -28,9 +28,15 @@ pub(super) fn check_together(
         check_probe_port(pool, problems);
         check_ranks(pool, services, problems);
     }
+    persistence::check_groups(services, pools, problems);
     for service in services {
-        if let Some(pool) = find_pool(service, pools, problems) {
-            check_pair(service, pool, problems);
+        let pool = find_pool("service.pool", service.pool.as_ref(), pools, problems);
+        if let Some(pool) = pool {
+            check_pair(service, ("service.pool", pool), problems);
+        }
+        let backup = find_pool("service.backup", service.backup.as_ref(), pools, problems);
+        if let Some(backup) = backup {
+            check_backup(service, backup, problems);
         }
         if let Some(vip) = &service.vip {
             check_snat_family(vip, snat, problems);
@@ -125,7 +131,8 @@ fn check_probe_port(pool: &pool::Checked, problems: &mut Problems) {
 /// A key that only one scheduler heeds, in a pool of which no service has that scheduler: whoever wrote it expects something of it.
 fn check_ranks(pool: &pool::Checked, services: &[service::Checked], problems: &mut Problems) {
     let Some(name) = &pool.name else { return };
-    let mine = |service: &&service::Checked| service.pool.as_ref().is_some_and(|pool| pool.value == name.value);
+    let mine =
+        |service: &&service::Checked| [&service.pool, &service.backup].into_iter().flatten().any(|pool| pool.value == name.value);
     let uses: Vec<Option<Kind>> = services.iter().filter(mine).map(|service| service.uses).collect();
     let priority = pool.ranks.iter().find_map(|ranks| ranks.priority.as_ref());
     let overflow_at = pool.ranks.iter().find_map(|ranks| ranks.overflow_at.as_ref());
@@ -142,21 +149,40 @@ fn check_ranks(pool: &pool::Checked, services: &[service::Checked], problems: &m
     }
 }
 
-fn find_pool<'a>(service: &service::Checked, pools: &'a [pool::Checked], problems: &mut Problems) -> Option<&'a pool::Checked> {
-    let wanted = service.pool.as_ref()?;
+fn find_pool<'a>(
+    key: &'static str,
+    wanted: Option<&Located<String>>,
+    pools: &'a [pool::Checked],
+    problems: &mut Problems,
+) -> Option<&'a pool::Checked> {
+    let wanted = wanted?;
     let names = || pools.iter().filter_map(|pool| pool.name.as_ref()).map(|name| name.value.as_str());
     let found = pools.iter().find(|pool| pool.name.as_ref().is_some_and(|name| name.value == wanted.value));
     // A pool whose name was refused may be the one that is meant.
     if found.is_none() && pools.iter().all(|pool| pool.name.is_some()) {
         let allowed = if pools.is_empty() { "the name of a [[pool]]; there is none".to_owned() } else { quoted(names()) };
         let place = Place::new(wanted.span.clone(), "");
-        problems.add(Problem::new("service.pool", format!("there is no pool {:?}", wanted.value), allowed).at(place));
+        problems.add(Problem::new(key, format!("there is no pool {:?}", wanted.value), allowed).at(place));
     }
     found
 }
 
-/// What a service asks of its pool.
-fn check_pair(service: &service::Checked, pool: &pool::Checked, problems: &mut Problems) {
+/// A backup serves when the pool does not: it cannot be the pool itself.
+fn check_backup(service: &service::Checked, backup: &pool::Checked, problems: &mut Problems) {
+    let (Some(pool), Some(named)) = (&service.pool, &service.backup) else { return };
+    if pool.value == named.value {
+        problems.add(
+            Problem::new("service.backup", format!("the pool {:?} cannot stand in for itself", pool.value), "another pool")
+                .at(Place::new(named.span.clone(), "the backup"))
+                .at(Place::new(pool.span.clone(), "the pool")),
+        );
+        return;
+    }
+    check_pair(service, ("service.backup", backup), problems);
+}
+
+/// What a service asks of a pool.
+fn check_pair(service: &service::Checked, (key, pool): (&'static str, &pool::Checked), problems: &mut Problems) {
     if let Some(size) = service.table_size.as_ref().filter(|size| (size.value as usize) < pool.backends.len()) {
         let found = format!("a table of {} places cannot hold {} backends", size.value, pool.backends.len());
         problems.add(
@@ -169,13 +195,9 @@ fn check_pair(service: &service::Checked, pool: &pool::Checked, problems: &mut P
     if vip.value.address.is_ipv4() != backend.value.address.is_ipv4() {
         let families = [family(vip.value.address).to_string(), family(backend.value.address).to_string()];
         problems.add(
-            Problem::new(
-                "service.pool",
-                format!("an {} service has {} backends", families[0], families[1]),
-                "one family for both",
-            )
-            .at(Place::new(vip.span.clone(), &*families[0]))
-            .at(Place::new(backend.span.clone(), &*families[1])),
+            Problem::new(key, format!("an {} service has {} backends", families[0], families[1]), "one family for both")
+                .at(Place::new(vip.span.clone(), &*families[0]))
+                .at(Place::new(backend.span.clone(), &*families[1])),
         );
     }
     check_ports(vip, backend, problems);

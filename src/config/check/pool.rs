@@ -30,6 +30,7 @@ pub(super) struct Ranks {
     weight: u32,
     pub(super) priority: Option<Located<u32>>,
     pub(super) overflow_at: Option<Located<u32>>,
+    max_connections: Option<u32>,
 }
 
 impl Checked {
@@ -39,6 +40,7 @@ impl Checked {
             weight: ranks.weight,
             priority: ranks.priority.map_or(0, |priority| priority.value),
             overflow_at: ranks.overflow_at.map(|limit| limit.value),
+            max_connections: ranks.max_connections,
         });
         Pool {
             name: self.name.map(|name| name.value).unwrap_or_default(),
@@ -82,13 +84,16 @@ fn check_backend(raw: &Spanned<raw::Backend>, problems: &mut Problems) -> Option
         weight: problems.value_or("pool.backends.weight", backend.weight.as_ref(), 1, |weight| whole(*weight, 0..=65_535)),
         priority: problems.value("pool.backends.priority", backend.priority.as_ref(), |priority| whole(*priority, 0..=255)),
         overflow_at: problems
-            .value("pool.backends.overflow_at", backend.overflow_at.as_ref(), |limit| whole(*limit, 1..=MOST_OVERFLOW)),
+            .value("pool.backends.overflow_at", backend.overflow_at.as_ref(), |limit| whole(*limit, 1..=MOST_CONNECTIONS)),
+        max_connections: problems
+            .value("pool.backends.max_connections", backend.max_connections.as_ref(), |limit| whole(*limit, 1..=MOST_CONNECTIONS))
+            .map(|limit| limit.value),
     };
     address.map(|address| (address, ranks))
 }
 
 /// As many connections as a table can have.
-const MOST_OVERFLOW: i64 = 100_000_000;
+const MOST_CONNECTIONS: i64 = 100_000_000;
 
 /// One pool, one family, and a port with all backends or with none.
 fn check_alike(backends: &[Located<Endpoint>], problems: &mut Problems) {

@@ -1,6 +1,8 @@
 //! `[[service]]`
 
 use super::access::check_access;
+use super::limits::check_limits;
+use super::persistence::check_persistence;
 use super::problems::{Located, Problems};
 use super::settings::check_timeouts_of_service;
 use crate::config::raw::{self, Raw};
@@ -19,6 +21,8 @@ pub(super) struct Checked {
     pub(super) checked: Service,
     pub(super) vip: Option<Located<Endpoint>>,
     pub(super) pool: Option<Located<String>>,
+    pub(super) backup: Option<Located<String>>,
+    pub(super) group: Option<Located<String>>,
     pub(super) table_size: Option<Located<u32>>,
     /// `None`: the scheduler was refused.
     pub(super) uses: Option<Kind>,
@@ -66,6 +70,10 @@ fn check_service(raw: &Spanned<raw::Service>, common: Timeouts, problems: &mut P
     let timeouts = check_timeouts_of_service(service, common, protocol.as_ref().map(|protocol| protocol.value), problems);
     let pool = problems.required("service.pool", &service.pool, raw.span(), "the name of a [[pool]]");
     let pool = pool.map(|pool| Located { value: pool.get_ref().clone(), span: pool.span() });
+    let backup = service.backup.as_ref().map(|pool| Located { value: pool.get_ref().clone(), span: pool.span() });
+    let limits = check_limits(service, problems);
+    let persistence = service.persistence.as_ref().map(|persistence| check_persistence(persistence.get_ref(), problems));
+    let (persistence, group) = persistence.unzip();
     let scheduler = problems.value("service.scheduler", service.scheduler.as_ref(), |text| {
         text.parse::<Kind>()
             .or_else(|_| refuse(format!("there is no scheduler {text:?}"), quoted(Kind::ALL.iter().map(|kind| kind.name()))))
@@ -90,11 +98,16 @@ fn check_service(raw: &Spanned<raw::Service>, common: Timeouts, problems: &mut P
                 ..defaults
             },
             timeouts,
+            limits,
+            persistence,
+            backup: backup.as_ref().map(|backup| backup.value.clone()),
             pool: pool.as_ref().map(|pool| pool.value.clone()).unwrap_or_default(),
         },
         destination: destination.map(|(vip, protocol)| Located { value: (vip.value, protocol.value), span: vip.span.clone() }),
         vip,
         pool,
+        backup,
+        group: group.flatten(),
         table_size,
         uses: if scheduler_refused { None } else { Some(scheduler.map(|scheduler| scheduler.value).unwrap_or_default()) },
         name,

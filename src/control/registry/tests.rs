@@ -91,7 +91,7 @@ fn ids_that_run_out_are_told_before_anything_changes() {
     for from in [0x0b00_0000, 0x0c00_0000, 0x0d00_0000] {
         let mut large = small.clone();
         large.pools[0].backends = addresses(from)
-            .map(|address| crate::config::Backend { address, weight: 1, priority: 0, overflow_at: None })
+            .map(|address| crate::config::Backend { address, weight: 1, priority: 0, overflow_at: None, max_connections: None })
             .collect();
         // As if older snapshots were still looked at.
         match registry.snapshot(&large) {

@@ -144,7 +144,7 @@ fn a_scheduler_that_comes_later_knows_the_connections_before_it() {
 
 #[test]
 fn the_largest_counts_and_weights_have_their_order() {
-    let member = |weight, connections| Standing { connections, weight, overflow_at: 0 };
+    let member = |weight, connections| Standing { connections, weight, overflow_at: 0, priority: 0 };
     use crate::schedule::member::Standing;
     use crate::schedule::{first_available, never_queue, shortest_expected_delay, weighted_least_conn};
     for rank in [weighted_least_conn::rank, shortest_expected_delay::rank, never_queue::rank, first_available::rank] {
