@@ -4,7 +4,7 @@ use super::message::{Message, What};
 use super::segment::{ACK, FIN, RST, SYN, Segment, Side};
 use super::tcp_differences;
 use super::walk::{Both, Difference, Seen, Walk};
-use super::window::{Windows, is_looked_at};
+use super::window::{STRICT, Windows, is_looked_at};
 use proptest::prelude::*;
 
 /// Options of a SYN, or none: window scale (also more than the largest), SACK permitted, MSS.
@@ -140,6 +140,8 @@ pub(crate) struct Known {
     pub(crate) was_unsure: bool,
     /// A RST went on before any ACK that was believed.
     pub(crate) reset_early: bool,
+    /// A RST went on that was not exact.
+    pub(crate) unbelieved: bool,
     /// Its state before.
     state: &'static str,
     /// The last SYN of the client that was ignored.
@@ -182,6 +184,8 @@ impl Known {
             self.windows.begin_anew(&syn);
             (self.was_unsure, self.unsure) = (self.unsure, false);
             self.windows.note(segment, "SYN_SENT");
+        } else if segment.flags & RST != 0 && STRICT.contains(&self.state) && state != "CLOSE" {
+            self.unbelieved = true;
         } else if is_looked_at(segment, self.state) {
             let is_inside = self.windows.note(segment, self.state);
             self.unsure |= !is_inside && state != self.state;

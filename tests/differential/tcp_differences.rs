@@ -4,7 +4,7 @@ use super::message::What;
 use super::segment::{ACK, FIN, RST, SYN, Segment, Side};
 use super::tcp::Known;
 use super::walk::{Difference, Seen, Then};
-use super::window::{is_looked_at, numbers};
+use super::window::{STRICT, is_looked_at, numbers};
 
 /// Whether the segment is one that is inside for one of them alone.
 pub(crate) fn is_rounded(before: &Known, seen: &Seen<'_>) -> bool {
@@ -31,6 +31,9 @@ pub(crate) fn explain(before: &Known, seen: &Seen<'_>) -> Option<Difference> {
         ("a simultaneous open stays one", tcp.is_simultaneous_still(), Then::Leave),
         ("data beyond the edge that goes on is heard", tcp.is_overshot(), Then::SetTimeout),
         ("a RST behind what its sender sent is exact", tcp.is_reset_behind_data(), Then::Leave),
+        ("a RST must be exact, whatever came before it", tcp.is_reset_not_exact(), Then::Leave),
+        ("a RST that is not believed is not noted", before.unbelieved, Then::Leave),
+        ("what is not acknowledged is never old", tcp.is_wanted(), Then::Leave),
         ("a RST without ACK is looked at like any segment", tcp.is_reset_without_ack(), Then::Leave),
         ("a RST answers an ignored ACK by its number, not by its ACK", tcp.is_reset_by_ack(), Then::Leave),
         ("a challenge ACK shows that a SYN was not meant", tcp.is_late_answer(), Then::Leave),
@@ -141,10 +144,31 @@ impl Tcp<'_> {
 }
 
 impl Tcp<'_> {
+    /// SYN_RECV, while it closes, and behind a SYN that was ignored: the kernel believes every RST, or all that are not below what was
+    /// acknowledged.
+    fn is_reset_not_exact(&self) -> bool {
+        let from = self.before.windows.of(self.segment.from);
+        let expected = self.before.windows.of(self.segment.from.other()).acked;
+        self.flags() & !ACK == RST
+            && self.was(&STRICT)
+            && (self.before.ignored.is_some() || !self.was(&["ESTABLISHED"]))
+            && (self.states().1 == "CLOSE" || self.forwarded() == (false, true))
+            && ![Some(from.end), expected].contains(&Some(self.segment.sequence))
+    }
+
+    /// After something far ahead went on the kernel takes what follows in order for old: it makes the connection live no longer, and is not
+    /// noted.
+    fn is_wanted(&self) -> bool {
+        let (sender, receiver) = (self.before.windows.of(self.segment.from), self.before.windows.of(self.segment.from.other()));
+        let behind = sender.end.wrapping_sub(self.segment.end());
+        let is_wanted = receiver.acked.is_some_and(|acked| self.segment.end().wrapping_sub(acked).cast_signed() >= 0);
+        sender.was_wanted || receiver.was_wanted || is_wanted && behind > receiver.largest && behind.cast_signed() > 0
+    }
+
     /// The kernel takes a connection without beginning as liberal and notes nothing of a side before the other one has sent; what is not
     /// noted is beyond the window from then on, goes on, and is not noted either. So it does not know which RST is exact.
     fn is_reset_of_unsure(&self) -> bool {
-        self.before.unsure && self.flags() & RST != 0 && self.was(&["ESTABLISHED"])
+        self.before.unsure && self.flags() & RST != 0 && self.was(&STRICT)
     }
 
     /// Before any ACK: the kernel believes it at once, for it takes the ACK that is not there for one of the number 0, which no segment has

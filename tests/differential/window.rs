@@ -15,6 +15,10 @@ fn after(one: u32, other: u32) -> bool {
 pub(crate) struct Seen {
     /// Behind what it has sent.
     pub(crate) end: u32,
+    /// The highest ACK that it has sent.
+    pub(crate) acked: Option<u32>,
+    /// It has sent what was not acknowledged, but far below something that it had sent before.
+    pub(crate) was_wanted: bool,
     /// How far it may send.
     pub(crate) edge: u32,
     /// The largest window that it has offered; 0: it has sent nothing.
@@ -36,7 +40,9 @@ impl Seen {
         let offered = option(3).map(|at| segment.options[at + 2].min(14));
         let scale = offered.unwrap_or(0);
         let (end, edge, sack) = (segment.end(), segment.end(), option(4).is_some());
-        let mut seen = Self { end, edge, largest: window, scale, offered, kept: window, sack, once: [sack, offered.is_some()] };
+        let once = [sack, offered.is_some()];
+        let mut seen =
+            Self { end, acked: None, was_wanted: false, edge, largest: window, scale, offered, kept: window, sack, once };
         seen.round();
         seen
     }
@@ -106,13 +112,18 @@ impl Windows {
 fn look(segment: &Segment, sender: &mut Seen, receiver: &mut Seen) -> bool {
     let (ack, sack) = numbers(segment, receiver);
     let end = segment.end();
+    let is_wanted = receiver.acked.is_some_and(|acked| !after(acked, end));
     let is_recent = after(end, sender.end.wrapping_sub(receiver.largest).wrapping_sub(1)) || receiver.largest == 0;
+    sender.was_wanted |= is_wanted && !is_recent;
+    let is_recent = is_recent || is_wanted;
     let ack_is_recent = after(sack, receiver.end.wrapping_sub(sender.largest.max(LEAST_LAG)).wrapping_sub(1));
     if !is_recent || !ack_is_recent || after(sack, receiver.end) {
         return false;
     }
     if after(segment.sequence, sender.edge) {
-        sender.end = end;
+        if end.wrapping_sub(sender.edge) < receiver.kept {
+            sender.end = end;
+        }
         return false;
     }
     let window = u32::from(segment.window) << if segment.flags & SYN != 0 { 0 } else { sender.scale };
@@ -120,6 +131,9 @@ fn look(segment: &Segment, sender: &mut Seen, receiver: &mut Seen) -> bool {
     (sender.largest, sender.kept) = (sender.largest.max(offered), sender.kept.max(offered));
     if after(end, sender.end) {
         sender.end = end;
+    }
+    if segment.flags & ACK != 0 && sender.acked.is_none_or(|acked| after(ack, acked)) {
+        sender.acked = Some(ack);
     }
     if receiver.largest != 0 && after(end, sender.edge) {
         receiver.largest += end.wrapping_sub(sender.edge);
@@ -141,6 +155,9 @@ pub(crate) fn numbers(segment: &Segment, receiver: &Seen) -> (u32, u32) {
     let sack = segment.sack.filter(|edge| receiver.sack && after(*edge, ack)).unwrap_or(ack);
     (ack, sack)
 }
+
+/// States in which only an exact RST closes.
+pub(crate) const STRICT: [&str; 5] = ["SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK"];
 
 /// Whether the windows are asked about such a segment: not if it is ignored whatever it says, nor a RST of what closes.
 pub(crate) fn is_looked_at(segment: &Segment, state: &str) -> bool {

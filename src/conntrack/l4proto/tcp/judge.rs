@@ -127,35 +127,38 @@ fn follow(known: &mut Known, segment: &Segment<'_>, syn: &IgnoredSyn) -> Verdict
 
 /// A RST: which ones are believed is told in the head of [`super`].
 fn reset(known: &mut Known, direction: Direction, segment: &Segment<'_>, settings: &Settings) -> Verdict {
-    use TcpState::{Close, CloseWait, FinWait, LastAck, SynSent, TimeWait};
-    let (state, sequence) = (known.state, segment.sequence);
-    let old = state.tcp();
-    // Both sides may be further than weir knows: it takes their word, and there is nothing left to protect.
-    if matches!(old, FinWait | CloseWait | LastAck | TimeWait | Close) {
+    use TcpState::{Close, CloseWait, FinWait, LastAck, TimeWait};
+    let (old, sequence) = (known.state.tcp(), segment.sequence);
+    // It is over: there is nothing left to protect.
+    if matches!(old, TimeWait | Close) || answers_what_was_ignored(known, direction, segment) {
         return enter(known, Kind::Rst, Close);
     }
-    let ignored_syn = known.syn.filter(|_| state.has(IGNORED) && old != SynSent);
-    let established = old == TcpState::Established && state.has(State::ASSURED);
-    let mut to = Close;
-    if let Some(maxack) = known.sides[direction.turned() as usize].maxack
-        && ignored_syn.is_none()
-        && (sequence != 0 || established)
-    {
-        if before(sequence, maxack) {
-            return Verdict::BadReset;
-        }
-        // RFC 5961, section 3.2: exactly what the receiver expects. What its sender sent last may be on its way there still.
-        let exact = sequence == maxack || sequence == known.sides[direction as usize].end;
-        if established && !exact {
-            to = old;
-        }
+    let maxack = known.sides[direction.turned() as usize].maxack;
+    if maxack.is_some_and(|maxack| before(sequence, maxack)) {
+        return Verdict::BadReset;
     }
-    let answers_syn = state.has(State::SEEN_REPLY) && ignored_syn.is_some_and(|syn| segment.acknowledgment == syn.end);
-    let answers_ack = has_ignored_ack(known) && sequence == known.sides[Direction::Reply as usize].end;
-    if answers_syn || answers_ack {
-        return enter(known, Kind::Rst, to);
+    // RFC 5961, section 3.2: exactly what the receiver expects. What its sender sent last may be on its way there still.
+    let is_exact = maxack == Some(sequence) || sequence == known.sides[direction as usize].end;
+    // As the kernel: while it closes, the ACK is not looked at.
+    if is_exact && matches!(old, FinWait | CloseWait | LastAck) {
+        return enter(known, Kind::Rst, Close);
     }
-    enter_if_inside(known, direction, segment, settings, to)
+    if is_exact || maxack.is_none() {
+        return enter_if_inside(known, direction, segment, settings, Close);
+    }
+    // Not believed: nothing that it says is noted either, or it would make the next one an exact one.
+    let sides = known.sides;
+    let verdict = enter_if_inside(known, direction, segment, settings, old);
+    known.sides = sides;
+    verdict
+}
+
+/// Whether a RST is the answer to a SYN or an ACK that was forwarded without being believed: its sender has no connection.
+fn answers_what_was_ignored(known: &Known, direction: Direction, segment: &Segment<'_>) -> bool {
+    let state = known.state;
+    let syn = known.syn.filter(|_| direction == Direction::Reply && state.has(IGNORED) && state.has(State::SEEN_REPLY));
+    let answers_syn = state.tcp() != TcpState::SynSent && syn.is_some_and(|syn| segment.acknowledgment == syn.end);
+    answers_syn || has_ignored_ack(known) && segment.sequence == known.sides[Direction::Reply as usize].end
 }
 
 /// Whether an ACK of the backend was ignored in the place of its SYN/ACK; its number stands where the end of what it sent will be.

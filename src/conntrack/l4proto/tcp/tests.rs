@@ -220,10 +220,48 @@ fn only_an_exact_reset_closes() {
     walk.goes(sent(Reply, ACK, 1, 1, 500), Established);
     walk.goes(sent(Reply, RST, 501, 0, 0), Close);
 
-    // While it closes, any.
+    // While it closes, too.
     let mut walk = Walk::established();
     walk.goes(sent(Reply, FIN | ACK, 1, 1, 0), FinWait);
-    walk.goes(sent(Original, RST, 900_000, 0, 0), Close);
+    walk.ends(sent(Original, RST, 900_000, 0, 0), Verdict::OutOfWindow);
+    walk.goes(sent(Original, RST, 2, 0, 0), FinWait);
+    walk.goes(sent(Original, RST, 1, 0, 0), Close);
+
+    // And before the handshake is over.
+    let mut walk = Walk::open(sent(Original, SYN, 0, 0, 0));
+    walk.goes(sent(Reply, SYN | ACK, 0, 1, 0), SynRecv);
+    walk.goes(sent(Original, RST, 3, 0, 0), SynRecv);
+    walk.goes(sent(Original, ACK, 1, 1, 0), Established);
+}
+
+#[test]
+fn a_reset_that_is_not_believed_makes_no_other_one_exact() {
+    let mut walk = Walk::established();
+    for direction in [Original, Reply] {
+        for _ in 0..3 {
+            walk.goes(sent(direction, RST, 502, 0, 0), Established);
+        }
+    }
+    // A SYN before it does not help.
+    walk.passes(sent(Original, SYN, 700_000, 0, 0), Established);
+    walk.goes(sent(Original, RST, 502, 0, 0), Established);
+    walk.passes(sent(Original, SYN, 700_000, 0, 0), Established);
+    walk.goes(sent(Reply, RST, 502, 0, 0), Established);
+    walk.goes(sent(Original, ACK, 1, 1, 100), Established);
+    assert!(!walk.known.state.has(RESETTING));
+}
+
+#[test]
+fn a_segment_far_ahead_makes_what_follows_in_order_not_old() {
+    let mut walk = Walk::established();
+    walk.goes(sent(Original, ACK, 1, 1, 10), Established);
+    // Beyond the edge that the backend has offered, by less than its window.
+    let edge = walk.known.sides[0].maxend.wrapping_sub(CLIENT);
+    walk.goes(sent(Original, ACK, edge + 1, 1, 900), Established);
+    // Not ignored: it keeps the connection alive.
+    walk.goes(sent(Original, ACK, 11, 1, 10), Established);
+    walk.goes(sent(Reply, ACK, 1, 21, 0), Established);
+    walk.goes(sent(Original, ACK, 21, 1, 10), Established);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //!
 //! 1. Upper bound of data: its first number is at most `S.maxend`, the edge of the window that R has offered.
 //! 2. Upper bound of the ACK: at most `R.end`, what R has sent.
-//! 3. Lower bound of data: `end` is above `S.end - R.maxwin - 1`: not older than a window.
+//! 3. Lower bound of data: `end` is above `S.end - R.maxwin - 1`: not older than a window; or it is not below the highest ACK of R.
 //! 4. Lower bound of the ACK: at least `R.end` less the largest window of S, or less 66000 if that is more.
 //!
 //! Where the lower bounds are not met, the segment is old, a duplicate: it is forwarded and changes nothing. A segment that is beyond an
@@ -178,7 +178,9 @@ fn judge(sender: &mut Seen, receiver: &mut Seen, state: TcpState, direction: Dir
     let oldest = receiver.end.wrapping_sub(sender.maxwin.max(MAXACKWINCONST)).wrapping_sub(1);
     let ack_is_recent = after(sack, oldest);
     let ack_is_seen = before(sack, receiver.end.wrapping_add(1));
-    let data_is_recent = after(end, sender.end.wrapping_sub(receiver.maxwin).wrapping_sub(1));
+    // What the receiver has not acknowledged is never old, however far something beyond it went.
+    let is_wanted = receiver.maxack.is_some_and(|maxack| !before(end, maxack));
+    let data_is_recent = is_wanted || after(end, sender.end.wrapping_sub(receiver.maxwin).wrapping_sub(1));
     if !before(sequence, sender.maxend.wrapping_add(1)) {
         let overshot = end.wrapping_sub(sender.maxend).wrapping_add(1);
         if receiver.maxwin != 0 && data_is_recent && ack_is_recent && ack_is_seen && overshot <= receiver.maxwin {
