@@ -416,6 +416,30 @@ fn a_failed_backend_has_a_deadline_of_its_own() {
     });
 }
 
+/// A backend whose link is gone hears nothing any more; its clients do, though nobody resolves its address.
+#[test]
+fn clients_of_a_dead_backend_are_told_at_its_deadline() {
+    run("drain_dead", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        let health = r#"{ type = "tcp", interval = "200ms", timeout = "150ms", rise = 1, fall = 2 }"#;
+        for family in Family::BOTH {
+            lab.config.set_health(&pool_of(family), health);
+            lab.config.set_drain(&pool_of(family), r#"{ failed_deadline = "2s" }"#);
+        }
+        lab.start_weir();
+        let open = |family| (0..60).map(move |_| family);
+        let held: Vec<Held> = Family::BOTH.into_iter().flat_map(open).map(|family| Held::open(lab, vip(family))).collect();
+        lab.backends[1].namespace.ip("link set eth0 down");
+        let count = |held: &[Held]| held.iter().filter(|held| held.has_ended()).count();
+        wait_until("its clients to be told", TEN_SECONDS, || (count(&held) == 40).then_some(()));
+        wait_until("nothing to be left", TEN_SECONDS, || draining(lab).is_empty().then_some(()));
+        let (ended, others): (Vec<Held>, Vec<Held>) = held.into_iter().partition(Held::has_ended);
+        assert!(ended.into_iter().all(|held| held.end().0 == ErrorKind::ConnectionReset));
+        assert!(others.len() == 80 && !others.iter().any(Held::has_ended));
+        lab.backends[1].namespace.ip("link set eth0 up");
+    });
+}
+
 /// What is set at run time is shown, outlives a reload if the config says so, and is named when it is wrong.
 #[test]
 fn overrides_are_shown_kept_and_dropped() {
