@@ -71,6 +71,7 @@ fn base() -> BTreeMap<&'static str, Lines> {
         ("pool.backends", lines(&[("address", "\"10.1.0.11:8443\"")])),
         ("pool.health", lines(&[("type", "\"http\"")])),
         ("pool.drain", lines(&[])),
+        ("pool.passive", lines(&[])),
     ])
 }
 
@@ -90,10 +91,12 @@ fn write(config: &BTreeMap<&str, Lines>) -> String {
             }
         }
         if *table == "pool" {
-            let [health, drain, backends] = ["pool.health", "pool.drain", "pool.backends"].map(|table| inline(&config[table]));
+            let tables = ["pool.health", "pool.drain", "pool.passive", "pool.backends"];
+            let [health, drain, passive, backends] = tables.map(|table| inline(&config[table]));
             // A test may have given the whole of it.
             let given = |key| lines.contains_key(key);
             text += &if given("health") { String::new() } else { format!("health = {health}\n") };
+            text += &if given("passive") { String::new() } else { format!("passive = {passive}\n") };
             text += &if given("drain") { String::new() } else { format!("drain = {drain}\n") };
             text += &if given("backends") { String::new() } else { format!("backends = [{backends}]\n") };
         }
@@ -138,6 +141,9 @@ fn with(table: &str, key: &str, value: &str) -> String {
         {
             config.get_mut(table).map(|lines| lines.insert(key.into(), value.into()));
         }
+    }
+    if key == "quorum_hysteresis" {
+        config.get_mut(table).map(|lines| lines.insert("quorum".into(), "0".into()));
     }
     if table == "pool.health" {
         for (key, value) in probe_of(key, value) {
@@ -291,6 +297,11 @@ fn a_reload_applies_what_it_is_said_to() {
             ("reload", "watch") => "true",
             ("reload", "max_reset") => "7",
             ("reload", "overrides") => "\"drop\"",
+            ("service", "quorum" | "quorum_hysteresis") | ("pool", "min_up") => "1",
+            ("pool", "slow_start") => "\"10s\"",
+            ("pool", "passive") => "{ failures = 9 }",
+            ("pool.passive", "window" | "eject" | "max_eject") => "\"40s\"",
+            ("pool.passive", "failures" | "percent") => "7",
             ("pool", "drain") => "{ udp = \"rehash\" }",
             ("pool.drain", "deadline" | "failed_deadline") => "\"7s\"",
             ("pool.drain", "tcp") => "\"wait\"",

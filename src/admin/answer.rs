@@ -251,9 +251,12 @@ pub struct Backend {
     /// An operator drains it.
     #[serde(default)]
     pub drained: bool,
-    /// `up`, `down`, or `unchecked` where the pool has no health check.
+    /// `up`, `down`, `ejected` (packets speak against it), or `unchecked` where the pool has no health check.
     pub health: String,
-    /// What the last check found.
+    /// Whether it takes connections: also one that is not up, so that there are `min_up`.
+    #[serde(default)]
+    pub serves: bool,
+    /// What the last check found, or why it is ejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// Tracked now.

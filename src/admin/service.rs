@@ -36,6 +36,15 @@ pub struct Service {
     /// What becomes of what is over one: `drop`, `reject` or `backup`.
     #[serde(default)]
     pub over_limit: String,
+    /// Backends of the pool that are up and have weight.
+    #[serde(default)]
+    pub up: usize,
+    /// As many must be for the VIP to be announced; 0: it always is.
+    #[serde(default)]
+    pub quorum: usize,
+    /// Whether the VIP is announced: one of its services has its quorum.
+    #[serde(default)]
+    pub announced: bool,
 }
 
 /// A limit of a service.

@@ -48,14 +48,20 @@ fn print(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn print_services(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
-    let mut table = Table::new(&["SERVICE", "VIP", "PORT", "PROTOCOL", "SCHEDULER", "POOL", "CONNECTIONS"]);
+    let mut table = Table::new(&["SERVICE", "VIP", "PORT", "PROTOCOL", "SCHEDULER", "POOL", "CONNECTIONS", "UP", ""]);
     for service in &status.services {
         let port = service.port.map_or("any".into(), |port| port.to_string());
+        let up = match service.quorum {
+            0 => service.up.to_string(),
+            quorum => format!("{} of {quorum}", service.up),
+        };
+        let announced = if service.announced { "" } else { "VIP withdrawn" }.to_owned();
         let admin::Service { name, vip, protocol, scheduler, mut pool, .. } = service.clone();
         if let Some(backup) = &service.backup {
             pool = format!("{pool}, then {backup}");
         }
-        table.row([name, vip.to_string(), port, protocol, scheduler, pool, service.connections.to_string()]);
+        let connections = service.connections.to_string();
+        table.row([name, vip.to_string(), port, protocol, scheduler, pool, connections, up, announced]);
     }
     table.print(out)
 }
@@ -101,7 +107,11 @@ fn print_backends(status: &admin::Status, out: &mut dyn Write) -> io::Result<()>
                     .file_weight
                     .map_or_else(|| backend.weight.to_string(), |file| format!("{} (file: {file})", backend.weight)),
                 backend.effective_weight.to_string(),
-                if backend.drained { format!("{}, drained", backend.health) } else { backend.health.clone() },
+                match backend.health.as_str() {
+                    health if backend.drained => format!("{health}, drained"),
+                    held @ ("down" | "ejected") if backend.serves => format!("{held}, held"),
+                    health => health.to_owned(),
+                },
                 match backend.max_connections {
                     Some(most) => format!("{} of {most}", backend.connections),
                     None => backend.connections.to_string(),

@@ -178,6 +178,8 @@ pub struct Service {
     pub limits: Limits,
     /// Whether a client's next connection goes where its last one went.
     pub persistence: Option<Persistence>,
+    /// When its VIP is announced.
+    pub quorum: Quorum,
     /// The name of the pool that serves it.
     pub pool: String,
     /// The name of the pool that serves when nobody of that one can be chosen.
@@ -197,6 +199,15 @@ pub struct Persistence {
     pub group: Option<String>,
 }
 
+/// As many backends must be up for a service's VIP to be announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Quorum {
+    /// Fewer, and it is withdrawn; 0: never.
+    pub least: usize,
+    /// As many more, and it comes back.
+    pub hysteresis: usize,
+}
+
 /// `[[pool]]`: backends that serve the same thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
@@ -204,6 +215,8 @@ pub struct Pool {
     pub name: String,
     /// `None`: backends are not probed and always count as up.
     pub health: Option<health::Settings>,
+    /// What follows from their health.
+    pub rules: health::Rules,
     /// What becomes of the connections of a backend that takes no new ones.
     pub drain: Drain,
     /// In the order of the file; at least one, all of one family, addresses unique.
@@ -218,7 +231,7 @@ impl Pool {
 
     /// Whether backends may get a part of their weight.
     pub fn divides_weights(&self) -> bool {
-        self.has_agent()
+        self.has_agent() || !self.rules.slow_start.is_zero()
     }
 }
 

@@ -113,6 +113,8 @@ pub(super) struct Service {
     pub(super) timeouts: BTreeMap<Spanned<String>, Spanned<String>>,
     pub(super) limits: Maybe<Limits>,
     pub(super) persistence: Maybe<Persistence>,
+    pub(super) quorum: Maybe<i64>,
+    pub(super) quorum_hysteresis: Maybe<i64>,
     pub(super) pool: Maybe<String>,
     pub(super) backup: Maybe<String>,
 }
@@ -152,6 +154,9 @@ pub(super) struct Persistence {
 pub(super) struct Pool {
     pub(super) name: Maybe<String>,
     pub(super) health: Maybe<Health>,
+    pub(super) min_up: Maybe<i64>,
+    pub(super) slow_start: Maybe<String>,
+    pub(super) passive: Maybe<Passive>,
     pub(super) drain: Maybe<Drain>,
     pub(super) backends: Maybe<Vec<Spanned<Backend>>>,
 }
@@ -163,6 +168,16 @@ pub(super) struct Drain {
     pub(super) failed_deadline: Maybe<String>,
     pub(super) tcp: Maybe<String>,
     pub(super) udp: Maybe<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Passive {
+    pub(super) failures: Maybe<i64>,
+    pub(super) percent: Maybe<i64>,
+    pub(super) window: Maybe<String>,
+    pub(super) eject: Maybe<String>,
+    pub(super) max_eject: Maybe<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,8 +4,9 @@ use super::addresses::Addresses;
 use super::desk::Question;
 use super::draining::Draining;
 use super::expiry::Expiry;
+use super::health::Quorums;
 use super::interface::Interface;
-use super::registry::{Registry, set_health, set_share};
+use super::registry::Registry;
 use super::reload::Force;
 use super::watch::Watch;
 use super::workers::{self, Running};
@@ -13,7 +14,7 @@ use super::{StartError, retired, start};
 use crate::admin::Server;
 use crate::config::Config;
 use crate::datapath::{Datapath, PortId};
-use crate::health::{Checker, HealthEvent};
+use crate::health::{Checker, Ward};
 use crate::io::xsk;
 use crate::kernel::{Address, Event, Mirror, Monitor, Netlink, NetlinkError};
 use crate::service::BackendId;
@@ -53,6 +54,10 @@ pub(super) struct Daemon {
     pub(super) mirror: Mirror,
     pub(super) resolver: Arc<Resolver>,
     pub(super) checker: Checker,
+    pub(super) ward: Ward,
+    /// Pools in which an agent has asked for another part of a weight.
+    pub(super) reweighed: BTreeSet<String>,
+    pub(super) quorums: Quorums,
     pub(super) server: Server,
     pub(super) questions: Receiver<Question>,
     pub(super) retired: retired::Retired,
@@ -67,10 +72,11 @@ pub(super) struct Daemon {
 impl Daemon {
     /// When something is to be done though nothing happens.
     pub(super) fn next_wake(&self) -> Monotonic {
+        let ward = self.ward.next().map_or(u64::MAX, |next| u64::try_from(next.as_nanos()).unwrap_or(u64::MAX));
         let probe =
             self.checker.next_deadline().map_or(u64::MAX, |deadline| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX));
         let timers = [self.expiry.next(), self.draining.next(), self.refresh_at, self.retired.next(), self.watch.next()];
-        timers.into_iter().fold(Monotonic(probe), Monotonic::min)
+        timers.into_iter().fold(Monotonic(probe.min(ward)), Monotonic::min)
     }
 
     /// Does what is due.
@@ -92,35 +98,7 @@ impl Daemon {
         }
         let changes = self.checker.tick(Duration::from_nanos(now.0), PROBES_A_TURN);
         self.heed_health(changes);
-    }
-
-    /// Backends went up or down.
-    pub(super) fn heed_health(&mut self, changes: impl IntoIterator<Item = HealthEvent>) {
-        let snapshot = self.datapath.snapshot.load_full();
-        for HealthEvent { backend, up, share, why } in changes {
-            let Some(known) = snapshot.backend(backend) else { continue };
-            if known.member.is_eligible() != up {
-                let (address, pool) = (known.address(), &known.pool);
-                match up {
-                    true => info!("backend {address} of pool {pool} is up: {why}"),
-                    false => warn!("backend {address} of pool {pool} is down: {why}"),
-                }
-            }
-            set_health(&snapshot, backend, up);
-            if known.weight().share != share {
-                info!("backend {} of pool {} gets {share} % of its weight: {why}", known.address(), known.pool);
-                set_share(&snapshot, backend, share);
-            }
-            self.follow_health(known, up);
-        }
-    }
-
-    /// Probes what the config in force says, from now on.
-    pub(super) fn probe_targets(&mut self) {
-        let own = self.datapath.snapshot.load().own_addresses.clone();
-        let targets = self.registry.targets(&self.config);
-        let changes = self.checker.update(targets, own, Duration::from_nanos(Monotonic::now().0));
-        self.heed_health(changes);
+        self.settle_health();
     }
 
     fn sweep(&mut self) {
@@ -198,7 +176,7 @@ impl Daemon {
 
     /// Puts addresses back that went away without our doing, as those of IPv6 do with a link that goes down, and moves those that
     /// belong to another interface now.
-    fn restore_addresses(&mut self) {
+    pub(super) fn restore_addresses(&mut self) {
         let restored = self.netlink.addresses().map_err(StartError::from).and_then(|there| {
             self.learn_host_addresses(&there);
             let mut wanted = self.placements(&self.config, self.retired.addresses(), &there);

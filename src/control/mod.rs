@@ -12,6 +12,7 @@ mod error;
 mod event_loop;
 mod expiry;
 mod explain;
+mod health;
 mod interface;
 mod overrides;
 mod placement;

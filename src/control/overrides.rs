@@ -21,6 +21,7 @@ impl Daemon {
             return Ok(format!("{name} is drained already; {}", left(&backend)));
         }
         backend.member.set_drained(true);
+        self.reweighed.insert(backend.pool.clone());
         refresh(&snapshot, &backend.pool);
         self.draining.begin(&backend, Cause::Drained, drain, Monotonic::now());
         self.drain_due();
@@ -32,6 +33,8 @@ impl Daemon {
     /// `weir undrain`: it takes new connections again, as far as its health allows.
     pub(super) fn undrain(&mut self, pool: &str, backend: &str) -> Result<String, String> {
         let backend = self.find(pool, backend)?;
+        // Quorums follow at the end of the turn.
+        self.reweighed.insert(backend.pool.clone());
         let name = name(&backend);
         if !backend.member.is_drained() {
             return Ok(format!("{name} is not drained"));
@@ -49,6 +52,8 @@ impl Daemon {
             return Err(format!("the weight {weight} is out of range: allowed are 0 to 65535"));
         }
         let backend = self.find(pool, backend)?;
+        // Quorums follow at the end of the turn.
+        self.reweighed.insert(backend.pool.clone());
         let before = backend.weight().whole();
         backend.change_weight(|of| of.overridden = (weight != of.configured).then_some(weight));
         weigh(&self.datapath.snapshot.load_full(), &backend.pool);

@@ -14,7 +14,7 @@ impl Daemon {
     /// Where each address that weir needs shall be, while the host has the addresses `there`.
     ///
     /// There the kernel is asked for the address by ARP or ND: by neighbours on its subnet, or, for an address of no subnet, by a router
-    /// that was told so.
+    /// that was told so. A VIP that is withdrawn is nowhere.
     pub(super) fn placements(&self, config: &Config, retired: &BTreeSet<IpAddr>, there: &[Address]) -> BTreeMap<IpAddr, Link> {
         let subnets = self.subnets(there);
         let needed = targets::targets(config, retired);
@@ -25,7 +25,7 @@ impl Daemon {
             });
             Some((address, self.mirror.link(port.unwrap_or(PortId(0)))?.clone()))
         };
-        targets::addresses(&needed).into_iter().filter_map(place).collect()
+        targets::addresses(&needed).into_iter().filter(|address| !self.quorums.withdraws(address)).filter_map(place).collect()
     }
 
     /// Warns of addresses that are on an interface without a subnet for them, once for each.

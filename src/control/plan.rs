@@ -63,6 +63,7 @@ impl Steps {
 pub(super) fn plan(old: &Config, new: &Config) -> Steps {
     let mut steps = Steps::default();
     plan_services(old, new, &mut steps);
+    plan_quorums(old, new, &mut steps);
     plan_pools(old, new, &mut steps);
     plan_snat(old, new, &mut steps);
     if old.timeouts != new.timeouts {
@@ -139,6 +140,16 @@ fn plan_service(old: &Service, new: &Service, steps: &mut Steps) {
     }
 }
 
+fn plan_quorums(old: &Config, new: &Config, steps: &mut Steps) {
+    for service in &new.services {
+        let known = old.services.iter().find(|known| known.name == service.name);
+        if let Some(known) = known.filter(|known| known.quorum != service.quorum) {
+            let (before, now) = (known.quorum.least, service.quorum.least);
+            steps.push(format!("service {}: quorum {now}, before {before}", service.name));
+        }
+    }
+}
+
 fn plan_access(old: &Config, new: &Config, steps: &mut Steps) {
     for service in &new.services {
         let known = old.services.iter().find(|known| known.name == service.name);
@@ -188,6 +199,14 @@ fn plan_pool(old: &Pool, new: &Pool, steps: &mut Steps) {
     for gone in old.backends.iter().filter(|backend| find(new, backend.address).is_none()) {
         let sentence = format!("pool {name}: backend {} removed, {}", gone.address, departure::sentence(&new.drain));
         steps.push_felt_by(vec![Subject::Backend(name.clone(), gone.address)], sentence);
+    }
+    let rules = [
+        ("min_up", old.rules.min_up != new.rules.min_up),
+        ("slow_start", old.rules.slow_start != new.rules.slow_start),
+        ("passive", old.rules.passive != new.rules.passive),
+    ];
+    for (rule, _) in rules.iter().filter(|(_, changed)| *changed) {
+        steps.push(format!("pool {name}: {rule} changed"));
     }
     if old.health != new.health {
         let how = if new.health.is_some() { "changed" } else { "removed, every backend counts as up" };

@@ -6,7 +6,7 @@
 
 use crate::config::{self, Config, Pool as PoolConfig};
 use crate::conntrack::TimeoutPolicy;
-use crate::health::{Start, Target};
+use crate::health::{Start, Target, Watched};
 use crate::schedule::{self, Builder, Member};
 use crate::service::{Access, Backend, BackendId, Backup, Ledger, Persistence, Pool, Service, ServiceId, Services, Snapshot};
 use std::collections::{HashMap, HashSet};
@@ -154,6 +154,16 @@ impl Registry {
         targets.collect()
     }
 
+    /// The pools of `config`, the one that the last snapshot was made of, and what they do with the health of their backends.
+    pub fn watched(&self, config: &Config) -> Vec<Watched> {
+        let known = self.known();
+        let watched = config.pools.iter().map(|pool| {
+            let backends = pool.backends.iter().filter_map(|backend| known.get(&(pool.name.clone(), backend.address)).copied());
+            Watched { rules: pool.rules, probed: pool.health.is_some(), backends: backends.collect() }
+        });
+        watched.collect()
+    }
+
     /// Removed backends may go once no connection is counted and nobody but the registry and the snapshot in force holds them. A worker
     /// that is about to open a connection looks at an older snapshot, which has the backend in a pool and so holds it too.
     fn release_unused(&mut self, wanted: &HashSet<Key<'_>>) {
@@ -270,16 +280,6 @@ pub fn set_health(snapshot: &Snapshot, id: BackendId, up: bool) {
 /// Weights in force of members of the pool were changed: its schedulers go by them from now on.
 pub(super) fn refresh(snapshot: &Snapshot, pool: &str) {
     for (scheduler, pool) in snapshot.services.iter().flat_map(|service| service.uses(pool)) {
-        scheduler.refresh(&pool.members);
-    }
-}
-
-/// A backend's agent asks for this percentage of its weight.
-pub(super) fn set_share(snapshot: &Snapshot, id: BackendId, share: u32) {
-    let Some(backend) = snapshot.backend(id) else { return };
-    backend.change_weight(|weight| weight.share = share);
-    for (scheduler, pool) in snapshot.services.iter().flat_map(|service| service.uses(&backend.pool)) {
-        pool.weigh();
         scheduler.refresh(&pool.members);
     }
 }

@@ -5,6 +5,7 @@ use super::daemon::Daemon;
 use super::desk::FrontDesk;
 use super::draining::Draining;
 use super::expiry::Expiry;
+use super::health::Quorums;
 use super::interface::Interface;
 use super::registry::Registry;
 use super::retired::Retired;
@@ -14,7 +15,7 @@ use crate::admin::{self, Limits, Server};
 use crate::config::{Checksum, Config};
 use crate::conntrack::Conntrack;
 use crate::datapath::{Datapath, Hooks, NextHops, PortId};
-use crate::health::Checker;
+use crate::health::{Checker, Ward};
 use crate::kernel::{self, Announcer, Link, Mirror, Monitor, Netlink, NetlinkError};
 use crate::worker::{Monotonic, Resolver};
 use arc_swap::ArcSwap;
@@ -94,6 +95,9 @@ pub(super) fn start(
         mirror,
         resolver,
         checker,
+        ward: Ward::default(),
+        reweighed: BTreeSet::new(),
+        quorums: Quorums::default(),
         server: Server::new(Arc::new(desk), Limits::default()),
         questions,
         retired: Retired::new(),

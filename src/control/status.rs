@@ -12,6 +12,7 @@ use crate::worker::Monotonic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 impl Daemon {
     /// Everything, at this moment.
@@ -54,6 +55,7 @@ impl Daemon {
     }
 
     fn describe_service(&self, service: &Service) -> admin::Service {
+        let settings = self.config.services.iter().find(|settings| settings.name == service.name);
         admin::Service {
             name: service.name.clone(),
             vip: service.vip,
@@ -67,6 +69,9 @@ impl Daemon {
             persisted: service.ledger.persisted(),
             limits: describe_limits(service),
             over_limit: service.limits.over.name().to_owned(),
+            up: self.up(&service.pool),
+            quorum: settings.map_or(0, |settings| settings.quorum.least),
+            announced: !self.quorums.withdraws(&service.vip),
         }
     }
 
@@ -110,12 +115,19 @@ impl Daemon {
     }
 
     fn describe_backend(&self, backend: &Backend, parts: u32) -> admin::Backend {
-        let (health, detail) = match self.checker.look(backend.id) {
-            None => ("unchecked", None),
-            Some((true, last)) => ("up", last),
-            Some((false, last)) => ("down", last),
+        let look = self.ward.look(backend.id);
+        let probed = self.checker.look(backend.id);
+        let ejection = look.and_then(|look| Some((look.ejected_until?, look.why)));
+        let (health, detail) = match (ejection, probed) {
+            (Some((until, why)), _) => {
+                let left = until.saturating_sub(Duration::from_nanos(Monotonic::now().0)).as_secs();
+                ("ejected", Some(format!("{why}; for {left} s more")))
+            }
+            (None, None) => ("unchecked", None),
+            (None, Some((up, last))) => {
+                (if up { "up" } else { "down" }, last.and_then(|last| last.as_ref().err()).map(ToString::to_string))
+            }
         };
-        let detail = detail.and_then(|last| last.as_ref().err()).map(ToString::to_string);
         admin::Backend {
             address: backend.address(),
             weight: backend.weight().whole(),
@@ -123,6 +135,7 @@ impl Daemon {
             file_weight: backend.weight().overridden.map(|_| backend.weight().configured),
             drained: backend.member.is_drained(),
             health: health.to_owned(),
+            serves: backend.member.is_eligible(),
             detail,
             connections: backend.member.connections(),
             max_connections: backend.member.max_connections(),

@@ -12,6 +12,7 @@ mod defrag;
 mod drop_reason;
 mod expected;
 mod forward;
+mod handshake;
 mod helped;
 mod hook;
 mod link;

@@ -5,9 +5,9 @@ use super::hook::{Hook, Packet};
 use super::process::{Context, Lookup};
 use super::tracked::Tracked;
 use super::verdict::Way;
-use super::{DropReason, Frame, NextHops, expected, forward};
+use super::{DropReason, Frame, NextHops, expected, forward, handshake};
 use crate::conntrack::l4proto::{self, Packet as Whole, Step, Verify, tcp, udp};
-use crate::conntrack::{Direction, EventKind, Expectation, Found, State, natural_end};
+use crate::conntrack::{Direction, EventKind, Expectation, Found, State, TcpState, natural_end};
 use crate::packet::{Headers, Payload, fragment};
 use crate::schedule::Request;
 use crate::service::{Backend, Protocol, Service, Snapshot};
@@ -116,8 +116,11 @@ fn advance<F: Tracked, const HOOKED: bool>(
     }
     let table = F::table(&context.datapath.conntrack);
     let connection = l4proto::Connection { found, table, settings: &context.snapshot.tracking, now: context.time() };
-    let before = found.entry.state();
+    let (before, since) = (found.entry.state(), found.entry.last_seen());
     let step = l4proto::packet(&connection, packet).map_err(DropReason::from)?;
+    if matches!(headers.payload, Payload::Tcp(_)) && before.tcp() == TcpState::SynSent {
+        handshake::note(context, found, since);
+    }
     let after = found.entry.state();
     // Where the other direction changes it at the same moment that may be told twice.
     if after.looks_different(before) && after.is_live() {

@@ -186,6 +186,11 @@ impl Checker {
         })
     }
 
+    /// Probes that were begun.
+    pub fn probes(&self) -> u64 {
+        self.drawn
+    }
+
     /// Whether a backend is up, and how its last probe went if one has ended; `None` for one that is not probed.
     pub fn look(&self, backend: BackendId) -> Option<(bool, Option<&Result<(), Failure>>)> {
         let check = self.checks[*self.places.get(&backend)?].as_ref()?;

@@ -15,19 +15,23 @@ mod http;
 mod icmp;
 mod running;
 mod settings;
+mod standing;
 mod state;
 mod status_set;
 mod tcp;
 mod tls;
 mod udp;
+mod ward;
 
 pub use body::SEARCHED;
 pub use checker::{Checker, HealthEvent};
 pub use dns::{Dns, Name, Rcode, Record};
 pub use failure::Failure;
 pub use settings::{Http, Probe, Settings, Start, Target, Tls, Trust};
+pub use standing::{Handshakes, Passive};
 pub use state::{Due, State};
 pub use status_set::{BadStatus, StatusSet};
+pub use ward::{Look, News, Rules, Verdict, Ward, Watched};
 
 use std::io::{self, ErrorKind};
 

@@ -24,6 +24,10 @@ pub struct Backend {
     weight: Mutex<Weight>,
     /// Connections confirmed since the daemon started.
     pub total_connections: AtomicU64,
+    /// TCP handshakes that it answered.
+    pub answered: AtomicU32,
+    /// TCP handshakes that it refused or did not answer.
+    pub failed: AtomicU32,
     /// The next hop toward it as a first packet last looked it up: 1, epoch (16), number (16); 0 not yet.
     hop: AtomicU64,
     /// Where the search for the next free SNAT port goes on.
@@ -45,6 +49,8 @@ impl Backend {
             weight: Mutex::new(Weight::new(member.configured_weight())),
             member,
             total_connections: AtomicU64::new(0),
+            answered: AtomicU32::new(0),
+            failed: AtomicU32::new(0),
             hop: AtomicU64::new(0),
             port_cursor: AtomicU32::new(0),
             exhausted: Default::default(),

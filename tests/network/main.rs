@@ -20,6 +20,7 @@ mod end;
 mod fragments;
 mod ftp;
 mod full_table;
+mod health;
 mod laboratory;
 mod next_hops;
 mod own_traffic;

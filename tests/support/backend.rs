@@ -51,6 +51,11 @@ impl Backend {
         self.nginx = None;
     }
 
+    /// Sends nginx a signal.
+    pub fn signal(&self, signal: &str) {
+        self.nginx.as_ref().expect("nginx runs").signal(signal);
+    }
+
     /// What nginx had to say.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.files.join("nginx.log")).unwrap_or_default()

@@ -85,6 +85,7 @@ struct Pool {
     name: String,
     health: Option<String>,
     drain: Option<String>,
+    more: String,
     backends: Vec<(SocketAddr, u32)>,
 }
 
@@ -133,7 +134,7 @@ impl Config {
             access: String::new(),
             pool: pool.clone(),
         });
-        self.pools.push(Pool { name: pool, health: None, drain: None, backends });
+        self.pools.push(Pool { name: pool, health: None, drain: None, more: String::new(), backends });
     }
 
     /// Without this service and the pool of the same name.
@@ -181,6 +182,11 @@ impl Config {
         self.pool(pool).drain = Some(drain.to_owned());
     }
 
+    /// More keys of a pool, as TOML.
+    pub fn set_pool(&mut self, pool: &str, more: &str) {
+        self.pool(pool).more = more.to_owned();
+    }
+
     fn pool(&mut self, name: &str) -> &mut Pool {
         self.pools.iter_mut().find(|pool| pool.name == name).unwrap_or_else(|| panic!("no pool {name} in the test's config"))
     }
@@ -201,8 +207,8 @@ impl Config {
             }
             let _ = writeln!(text, "{access}\nscheduler = \"{scheduler}\"\npool = \"{pool}\"\n");
         }
-        for Pool { name, health, drain, backends } in &self.pools {
-            let _ = writeln!(text, "[[pool]]\nname = \"{name}\"");
+        for Pool { name, health, drain, more, backends } in &self.pools {
+            let _ = writeln!(text, "[[pool]]\nname = \"{name}\"\n{more}");
             if let Some(health) = health {
                 let _ = writeln!(text, "health = {health}");
             }

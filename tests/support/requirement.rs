@@ -11,6 +11,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("nginx", "nginx-light"),
     ("vsftpd", "vsftpd"),
     ("curl", "curl"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("openssl", "openssl"),
     ("iperf3", "iperf3"),
     ("ping", "iputils-ping"),
     ("traceroute", "traceroute"),

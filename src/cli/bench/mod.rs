@@ -4,6 +4,7 @@ mod access;
 mod expiry;
 mod flood;
 mod flows;
+mod health;
 mod measure;
 mod schedulers;
 mod subject;
@@ -52,6 +53,7 @@ enum Part {
     Expiry(expiry::ExpiryBench),
     Schedulers(schedulers::Schedulers),
     Access(access::AccessLists),
+    Health(health::HealthBench),
 }
 
 impl Bench {
@@ -62,6 +64,7 @@ impl Bench {
             Some(Part::Expiry(expiry)) => expiry.run(out)?,
             Some(Part::Schedulers(schedulers)) => schedulers.run(out)?,
             Some(Part::Access(lists)) => lists.run(out)?,
+            Some(Part::Health(health)) => health.run(out)?,
         }
         Ok(Outcome::Fine)
     }

@@ -33,6 +33,7 @@ pub(super) fn check_together(
         let pool = find_pool("service.pool", service.pool.as_ref(), pools, problems);
         if let Some(pool) = pool {
             check_pair(service, ("service.pool", pool), problems);
+            check_quorum(service, pool, problems);
         }
         let backup = find_pool("service.backup", service.backup.as_ref(), pools, problems);
         if let Some(backup) = backup {
@@ -41,6 +42,20 @@ pub(super) fn check_together(
         if let Some(vip) = &service.vip {
             check_snat_family(vip, snat, problems);
         }
+    }
+}
+
+/// More than all cannot be up.
+fn check_quorum(service: &service::Checked, pool: &pool::Checked, problems: &mut Problems) {
+    let (Some(quorum), backends) = (&service.quorum, pool.backends.len()) else { return };
+    let needed = quorum.value.least + quorum.value.hysteresis;
+    if needed > backends {
+        let found = format!("{needed} backends up are needed, of {backends}");
+        problems.add(
+            Problem::new("service.quorum", found, format!("at most {backends}, quorum and quorum_hysteresis together"))
+                .at(Place::new(quorum.span.clone(), ""))
+                .at(Place::new(pool.list.clone(), "all of them")),
+        );
     }
 }
 

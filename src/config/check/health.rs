@@ -4,7 +4,7 @@ use super::problems::{Located, Problems};
 use crate::config::raw;
 use crate::config::value::{Complaint, duration, one_of, refuse, whole};
 use crate::config::{Place, Problem};
-use crate::health::{Dns, Http, Name, Probe, Rcode, Record, Settings, Start, StatusSet, Tls, Trust};
+use crate::health::{Dns, Http, Name, Passive, Probe, Rcode, Record, Rules, Settings, Start, StatusSet, Tls, Trust};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_spanned::Spanned;
@@ -35,6 +35,39 @@ pub(super) fn check_health(raw: &Spanned<raw::Health>, problems: &mut Problems) 
         start: problems
             .value_or("pool.health.start", health.start.as_ref(), Start::default(), |text| one_of("start", text, Start::NAMES)),
         port: problems.value("pool.health.port", health.port.as_ref(), |port| whole(*port, 1..=65_535)).map(|port| port.value),
+    }
+}
+
+const SLOW_STARTS: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+const WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+const EJECTIONS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+const MOST_FAILURES: i64 = 1_000_000;
+
+/// What a pool of so many backends does with their health.
+pub(super) fn check_rules(pool: &raw::Pool, backends: usize, problems: &mut Problems) -> Rules {
+    let most = backends.max(1) as i64;
+    Rules {
+        min_up: problems.value_or("pool.min_up", pool.min_up.as_ref(), 0, |number| whole(*number, 0..=most)),
+        slow_start: problems
+            .value_or("pool.slow_start", pool.slow_start.as_ref(), Duration::ZERO, |text| duration(text, SLOW_STARTS)),
+        passive: pool.passive.as_ref().map(|passive| check_passive(passive.get_ref(), problems)),
+    }
+}
+
+fn check_passive(raw: &raw::Passive, problems: &mut Problems) -> Passive {
+    let default = Passive::default();
+    let eject = problems.value_or("pool.passive.eject", raw.eject.as_ref(), default.eject, |text| duration(text, EJECTIONS));
+    let longest = default.max_eject.max(eject);
+    Passive {
+        failures: problems.value_or("pool.passive.failures", raw.failures.as_ref(), default.failures, |number| {
+            whole(*number, 1..=MOST_FAILURES)
+        }),
+        percent: problems
+            .value_or("pool.passive.percent", raw.percent.as_ref(), default.percent, |number| whole(*number, 1..=100)),
+        window: problems.value_or("pool.passive.window", raw.window.as_ref(), default.window, |text| duration(text, WINDOWS)),
+        eject,
+        max_eject: problems
+            .value_or("pool.passive.max_eject", raw.max_eject.as_ref(), longest, |text| duration(text, eject..=*EJECTIONS.end())),
     }
 }
 

@@ -1,12 +1,12 @@
 //! `[[pool]]`
 
 use super::drain::check_drain;
-use super::health::check_health;
+use super::health::{check_health, check_rules};
 use super::problems::{Located, Problems};
 use crate::config::raw::{self, Raw};
 use crate::config::value::{self, Endpoint, endpoint, family, whole};
 use crate::config::{Backend, Place, Pool, Problem};
-use crate::health::Settings;
+use crate::health::{Rules, Settings};
 use crate::service::Drain;
 use serde_spanned::Spanned;
 use std::ops::Range;
@@ -16,6 +16,7 @@ use std::ops::Range;
 pub(super) struct Checked {
     pub(super) name: Option<Located<String>>,
     pub(super) health: Option<Located<Settings>>,
+    rules: Rules,
     drain: Drain,
     pub(super) backends: Vec<Located<Endpoint>>,
     /// The list of backends, or the whole pool where there is none.
@@ -45,6 +46,7 @@ impl Checked {
         Pool {
             name: self.name.map(|name| name.value).unwrap_or_default(),
             health: self.health.map(|health| health.value),
+            rules: self.rules,
             drain: self.drain,
             backends: backends.collect(),
         }
@@ -72,7 +74,8 @@ fn check_pool(raw: &Spanned<raw::Pool>, problems: &mut Problems) -> Checked {
     check_alike(&backends, problems);
     let health = pool.health.as_ref().map(|health| Located { value: check_health(health, problems), span: health.span() });
     let drain = pool.drain.as_ref().map(|drain| check_drain(drain.get_ref(), problems)).unwrap_or_default();
-    Checked { name, health, drain, backends, list: list.map_or_else(|| raw.span(), Spanned::span), ranks }
+    let rules = check_rules(pool, backends.len(), problems);
+    Checked { name, health, rules, drain, backends, list: list.map_or_else(|| raw.span(), Spanned::span), ranks }
 }
 
 fn check_backend(raw: &Spanned<raw::Backend>, problems: &mut Problems) -> Option<(Located<Endpoint>, Ranks)> {

@@ -7,7 +7,7 @@ use super::problems::{Located, Problems};
 use super::settings::check_timeouts_of_service;
 use crate::config::raw::{self, Raw};
 use crate::config::value::{self, Endpoint, endpoint, one_of, quoted, refuse, whole};
-use crate::config::{Place, Problem, Service};
+use crate::config::{Place, Problem, Quorum, Service};
 use crate::conntrack::Timeouts;
 use crate::schedule::{BoundedHash, Kind, Maglev, Settings};
 use crate::service::{Helper, Protocol};
@@ -23,6 +23,8 @@ pub(super) struct Checked {
     pub(super) pool: Option<Located<String>>,
     pub(super) backup: Option<Located<String>>,
     pub(super) group: Option<Located<String>>,
+    /// `None`: there is none.
+    pub(super) quorum: Option<Located<Quorum>>,
     pub(super) table_size: Option<Located<u32>>,
     /// `None`: the scheduler was refused.
     pub(super) uses: Option<Kind>,
@@ -82,6 +84,7 @@ fn check_service(raw: &Spanned<raw::Service>, common: Timeouts, problems: &mut P
     let defaults = Settings::default();
     let scheduler_refused = service.scheduler.is_some() && scheduler.is_none();
     let destination = vip.as_ref().zip(protocol.as_ref());
+    let quorum = check_quorum(service, problems);
     Checked {
         checked: Service {
             name: name.as_ref().map(|name| name.value.clone()).unwrap_or_default(),
@@ -101,10 +104,12 @@ fn check_service(raw: &Spanned<raw::Service>, common: Timeouts, problems: &mut P
             limits,
             persistence,
             backup: backup.as_ref().map(|backup| backup.value.clone()),
+            quorum: quorum.as_ref().map(|quorum| quorum.value).unwrap_or_default(),
             pool: pool.as_ref().map(|pool| pool.value.clone()).unwrap_or_default(),
         },
         destination: destination.map(|(vip, protocol)| Located { value: (vip.value, protocol.value), span: vip.span.clone() }),
         vip,
+        quorum,
         pool,
         backup,
         group: group.flatten(),
@@ -208,4 +213,22 @@ impl Unused {
             None => problem,
         }
     }
+}
+
+/// The most that fit the largest pool.
+const MOST_QUORUM: i64 = 32_768;
+
+fn check_quorum(service: &raw::Service, problems: &mut Problems) -> Option<Located<Quorum>> {
+    let least = problems.value("service.quorum", service.quorum.as_ref(), |number| whole(*number, 0..=MOST_QUORUM));
+    let hysteresis = problems.value("service.quorum_hysteresis", service.quorum_hysteresis.as_ref(), |number| {
+        whole::<usize>(*number, 0..=MOST_QUORUM)
+    });
+    if let Some(unused) = hysteresis.as_ref().filter(|_| service.quorum.is_none()) {
+        problems.add(
+            Problem::new("service.quorum_hysteresis", "there is no quorum that is to be exceeded", "only with quorum")
+                .at(Place::new(unused.span.clone(), "not used")),
+        );
+    }
+    let hysteresis = hysteresis.map_or(0, |hysteresis| hysteresis.value);
+    least.map(|least| Located { value: Quorum { least: least.value, hysteresis }, span: least.span })
 }

@@ -1,0 +1,200 @@
+//! `weir bench health`: what probing many backends costs the control thread, and whether expiry waits for it.
+//!
+//! The backends are addresses of 127.0.0.0/8, all served by two threads of this process, over real TCP connections. A thread does what the
+//! control thread does: it waits in poll, starts and follows probes, and sweeps a connection table. Its share of a core is its own CPU
+//! time, which has the kernel's work for both ends of the loopback interface in it: more than probes of other machines cost.
+
+use super::flows::datapath;
+use crate::control::Expiry;
+use crate::health::{Checker, Http, Probe, Settings, Start, StatusSet, Target};
+use crate::service::BackendId;
+use crate::worker::Monotonic;
+use clap::Args;
+use hdrhistogram::Histogram;
+use mio::{Events, Poll};
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+use std::collections::HashSet;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// What probes cost the control thread
+#[derive(Debug, Args)]
+pub(super) struct HealthBench {
+    /// Backends, each probed once an interval.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u16).range(1..))]
+    backends: u16,
+    /// From one probe of a backend to the next, in milliseconds.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..))]
+    interval: u64,
+    /// Seconds of each part.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=600))]
+    seconds: u64,
+    /// Room in the connection table that is swept beside it.
+    #[arg(long, default_value = "1M", value_parser = super::parse_count)]
+    connections: usize,
+    /// JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Figures {
+    probe: &'static str,
+    probes_per_second: f64,
+    passed_percent: f64,
+    /// Share of its core that the thread needs.
+    core_percent: f64,
+    /// By how many microseconds the sweep began after it was due.
+    late_p50: u64,
+    late_p99: u64,
+    late_max: u64,
+}
+
+/// Probes that are started or given up between two looks at everything else, as the daemon does.
+const A_TURN: usize = 64;
+
+impl HealthBench {
+    pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let port = serve()?;
+        let http = Http {
+            path: "/".to_owned(),
+            host: None,
+            status: StatusSet::default(),
+            header: Some(("X-Ready".to_owned(), None)),
+            body: Some("well".to_owned()),
+            tls: None,
+        };
+        let parts = [("none", None), ("tcp", Some(Probe::Tcp)), ("http", Some(Probe::Http(Box::new(http))))];
+        let mut all = Vec::new();
+        for (name, probe) in parts {
+            all.push(self.measure(name, probe, port)?);
+        }
+        if self.json {
+            return Ok(writeln!(out, "{}", serde_json::to_string(&all)?)?);
+        }
+        writeln!(out, "{} backends, each probed every {} ms\n", self.backends, self.interval)?;
+        writeln!(out, "PROBE  PROBES/S  PASSED  CORE     EXPIRY LATE BY µs: p50  p99    max")?;
+        for figures in &all {
+            let Figures { probe, probes_per_second, passed_percent, core_percent, late_p50, late_p99, late_max } = figures;
+            writeln!(
+                out,
+                "{probe:<6} {probes_per_second:<9.0} {passed_percent:>5.1} % {core_percent:>5.2} % {late_p50:>22} {late_p99:>5} {late_max:>6}"
+            )?;
+        }
+        Ok(())
+    }
+
+    fn targets(&self, probe: &Probe, port: u16) -> Vec<Target> {
+        let interval = Duration::from_millis(self.interval);
+        let settings = Settings {
+            probe: probe.clone(),
+            interval,
+            jitter: Duration::ZERO,
+            timeout: interval,
+            rise: 1,
+            fall: 1,
+            start: Start::Down,
+            port: None,
+        };
+        let settings = Arc::new(settings);
+        let address = |id: u16| SocketAddr::new(Ipv4Addr::from_bits(0x7f01_0000 + u32::from(id)).into(), port);
+        (0..self.backends)
+            .map(|id| Target { backend: BackendId(id), address: address(id), settings: Arc::clone(&settings) })
+            .collect()
+    }
+
+    fn measure(&self, name: &'static str, probe: Option<Probe>, port: u16) -> anyhow::Result<Figures> {
+        let mut poll = Poll::new()?;
+        let mut checker = Checker::new(poll.registry().try_clone()?, 0..usize::from(self.backends));
+        let datapath = datapath(self.connections, false)?;
+        let timeouts = datapath.snapshot.load().timeouts.clone();
+        let targets = probe.iter().flat_map(|probe| self.targets(probe, port)).collect();
+        let began = Monotonic::now();
+        checker.update(targets, HashSet::new(), Duration::from_nanos(began.0));
+        let mut expiry = Expiry::new(began);
+        let (mut late, mut events) = (Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)?, Events::with_capacity(64));
+        // First every backend has its turn: then they are spread as they stay.
+        let (from, until) =
+            (began.0 + self.interval * 2_000_000, began.0 + self.interval * 2_000_000 + self.seconds * 1_000_000_000);
+        let (mut cpu, mut started, mut is_measured) = (cpu_time(), 0, false);
+        loop {
+            let now = Monotonic::now();
+            if now.0 >= until {
+                break;
+            }
+            if now.0 >= from && !is_measured {
+                (cpu, started, is_measured) = (cpu_time(), checker.probes(), true);
+                late.reset();
+            }
+            let next = checker.next_deadline().map_or(u64::MAX, |next| next.as_nanos() as u64).min(expiry.next().0).min(until);
+            match poll.poll(&mut events, Some(Duration::from_nanos(next.saturating_sub(now.0)))) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            for event in &events {
+                checker.ready(event.token());
+            }
+            let now = Monotonic::now();
+            if now >= expiry.next() {
+                late.saturating_record(now.nanos_since(expiry.next()) / 1000);
+            }
+            expiry.run(Monotonic::now, |budget, now| datapath.conntrack.sweep(now.millis(), &timeouts, budget, &mut |_| {}));
+            checker.tick(Duration::from_nanos(Monotonic::now().0), A_TURN);
+        }
+        let passing = (0..self.backends).filter(|id| checker.look(BackendId(*id)).is_some_and(|(up, _)| up)).count();
+        let seconds = self.seconds as f64;
+        Ok(Figures {
+            probe: name,
+            probes_per_second: (checker.probes() - started) as f64 / seconds,
+            passed_percent: if probe.is_some() { passing as f64 * 100.0 / f64::from(self.backends) } else { 100.0 },
+            core_percent: (cpu_time() - cpu).as_secs_f64() * 100.0 / seconds,
+            late_p50: late.value_at_quantile(0.5),
+            late_p99: late.value_at_quantile(0.99),
+            late_max: late.max(),
+        })
+    }
+}
+
+/// Of this thread.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
+}
+
+/// Answers on every address of the loopback interface, until the process ends. At which port.
+fn serve() -> io::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let port = listener.local_addr()?.port();
+    for _ in 0..2 {
+        let listener = listener.try_clone()?;
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut request = [0; 1024];
+                // A tcp probe resets the connection: then there is nothing to answer.
+                if stream.read(&mut request).is_ok_and(|length| length > 0) {
+                    let answer = b"HTTP/1.1 200 OK\r\nX-Ready: 1\r\nContent-Length: 11\r\n\r\nall is well";
+                    drop(stream.write_all(answer));
+                }
+            }
+        });
+    }
+    Ok(port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_backend_is_probed_and_passes() {
+        let bench = HealthBench { backends: 50, interval: 100, seconds: 2, connections: 1000, json: false };
+        let mut out = Vec::new();
+        bench.run(&mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.matches("100.0 %").count(), 3, "{text}");
+    }
+}

@@ -1,0 +1,358 @@
+//! Aim: a backend that fails is found out in time, however it fails, and gets no connection from then on; each type of probe passes and
+//! fails against a real server; what follows from health: ejections, slow start, `min_up`, quorums.
+
+use crate::support::{Background, Config, Family, Lab, Layout, Load, failures, run, wait_until};
+use serde_json::Value;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything that must happen at all.
+const LONG: Duration = Duration::from_secs(30);
+const HTTP: &str = r#"{ type = "http", path = "/name", body = "b", interval = "500ms", timeout = "400ms", rise = 2, fall = 2 }"#;
+/// fall × interval + timeout of it.
+const IN_TIME: Duration = Duration::from_millis(2 * 500 + 400);
+/// What a busy machine may add: the hurting itself, weir's log, this test's look at it.
+const SLACK: Duration = Duration::from_millis(600);
+
+#[test]
+fn whoever_fails_is_found_out_in_time() {
+    run("health_found_out", Layout::two_arm(), |lab| {
+        lab.config = with_web(HTTP);
+        lab.start_weir();
+        let load = Load::start(&lab.client, &Family::BOTH.map(|family| SocketAddr::new(family.vip(), 80)), 2);
+        load.wait_for(100);
+        found_out(lab, &load, "killed", |lab| lab.backends[1].stop(), |lab| lab.backends[1].start());
+        found_out(lab, &load, "paused", |lab| lab.backends[1].signal("STOP"), |lab| lab.backends[1].signal("CONT"));
+        found_out(lab, &load, "blackholed", |lab| filter(lab, "drop"), unfilter);
+        found_out(lab, &load, "refusing", |lab| filter(lab, "reject with tcp reset"), unfilter);
+        // Flapping: each time anew, and in the end it is up.
+        for _ in 0..3 {
+            found_out(lab, &load, "flapping", |lab| lab.backends[1].stop(), |lab| lab.backends[1].start());
+        }
+        let healed = Instant::now();
+        load.wait_for(200);
+        let outcomes = load.stop();
+        assert_eq!(failures(outcomes.iter().filter(|outcome| outcome.begun > healed)), [""; 0]);
+    });
+}
+
+/// Hurts b2 under load; it must be found out in time, get no connection from then on, also over a reload, and come back once healed.
+#[track_caller]
+fn found_out(lab: &mut Lab, load: &Load, how: &str, hurt: impl FnOnce(&mut Lab), heal: impl FnOnce(&mut Lab)) {
+    let told = |lab: &mut Lab| Family::BOTH.map(|family| lab.weir().log().matches(&down(family)).count());
+    let before = told(lab);
+    let hurt_at = Instant::now();
+    hurt(lab);
+    wait_until(&format!("b2, {how}, to be found out"), LONG, || {
+        let now = told(lab);
+        (now[0] > before[0] && now[1] > before[1]).then_some(())
+    });
+    let (found_at, took) = (Instant::now(), hurt_at.elapsed());
+    assert!(took <= IN_TIME + SLACK, "{how}: found out after {took:?}, {IN_TIME:?} are allowed");
+
+    let connections = |lab: &mut Lab| -> u64 { backends(lab, 1).iter().map(|b2| number(b2, "total_connections")).sum() };
+    let total = connections(lab);
+    load.wait_for(50);
+    let generation = number(&lab.weir().status(), "generation");
+    let weight = generation as u32 % 7 + 2;
+    for family in Family::BOTH {
+        lab.config.backends(&pool(family))[2].1 = weight;
+    }
+    let changed = lab.config.clone();
+    lab.weir().reload(&changed);
+    wait_until("the reload", LONG, || (number(&lab.weir().status(), "generation") > generation).then_some(()));
+    load.wait_for(50);
+    assert_eq!(connections(lab), total, "{how}: connections after it was found out");
+    let outcomes = load.outcomes();
+    assert_eq!(failures(outcomes.iter().filter(|outcome| outcome.begun > found_at)), [""; 0], "{how}");
+    heal(lab);
+    wait_until(&format!("b2, no longer {how}, to be up"), LONG, || {
+        backends(lab, 1).iter().all(|b2| b2["health"] == "up" && b2["detail"].is_null()).then_some(())
+    });
+}
+
+#[test]
+fn every_type_of_probe_passes_and_fails() {
+    run("health_types", Layout::two_arm(), |lab| {
+        let address = Family::V4.backend(1);
+        let (certificate, script) = (make_certificate(lab), make_script(lab));
+        let https = format!("type = \"https\", sni = \"b1.example\", ca_file = \"{certificate}\"");
+        let kinds: Vec<(&'static str, u16, String)> = vec![
+            ("tcp", 80, "type = \"tcp\"".into()),
+            ("http", 80, "type = \"http\", path = \"/name\", header = \"Server\", body = \"b1\"".into()),
+            ("https", 8443, format!("{https}, header = \"X-Ready: yes\", body = \"very well\"")),
+            ("https-any", 8443, "type = \"https\", verify = false".into()),
+            ("udp", 53, "type = \"udp\", send = \"hex:123401000001000000000000027570076578616d706c650000010001\", expect = \"hex:c0000205\"".into()),
+            ("dns", 53, "type = \"dns\", query = \"up.example\", answer = \"192.0.2.5\"".into()),
+            ("dns-code", 53, "type = \"dns\", query = \"no.example\", rcode = \"NXDOMAIN\"".into()),
+            ("icmp", 80, "type = \"icmp\"".into()),
+            ("exec", 80, format!("type = \"exec\", command = [\"{script}\", \"/name\"]")),
+            ("agent", 7777, "type = \"agent\"".into()),
+        ];
+        // They never pass, each for its reason.
+        let never = [
+            ("https-stranger", 8443, "type = \"https\", sni = \"b1.example\"".to_owned(), "TLS: invalid peer certificate: "),
+            ("https-name", 8443, https.replace("b1.example", "b2.example"), "TLS: invalid peer certificate: "),
+            ("https-header", 8443, format!("{https}, header = \"X-Ready: no\""), "answered without the header `X-Ready: no`"),
+            ("https-plain", 80, "type = \"https\", verify = false".to_owned(), "TLS: "),
+            (
+                "dns-answer",
+                53,
+                "type = \"dns\", query = \"up.example\", answer = \"192.0.2.6\"".to_owned(),
+                "the answer does not have",
+            ),
+            ("dns-refused", 53, "type = \"dns\", query = \"no.example\"".to_owned(), "answered with NXDOMAIN"),
+        ];
+        let all =
+            kinds.iter().map(|(name, port, health)| (*name, *port, health)).chain(never.iter().map(|(n, p, h, _)| (*n, *p, h)));
+        for (number, (name, port, health)) in (2000..).zip(all) {
+            lab.config.add(name, SocketAddr::new(Family::V4.vip(), number), "tcp", vec![(SocketAddr::new(address, port), 1)]);
+            lab.config.set_health(
+                name,
+                &format!("{{ {health}, interval = \"500ms\", timeout = \"450ms\", jitter = \"50ms\", rise = 1, fall = 2, start = \"down\" }}"),
+            );
+        }
+        let agent = lab.backends[0].namespace.inside(|| TcpListener::bind((address, 7777)).expect("the agent's port"));
+        let says = std::sync::Arc::new(std::sync::Mutex::new("75%\n"));
+        let said = std::sync::Arc::clone(&says);
+        std::thread::spawn(move || {
+            for mut stream in agent.incoming().flatten() {
+                let _ = stream.write_all(said.lock().expect("what to say").as_bytes());
+            }
+        });
+        let mut servers = start_servers(lab);
+        lab.start_weir();
+        let look = |lab: &mut Lab, name: &str| -> Value { backend_of(lab, name) };
+        for (name, ..) in &kinds {
+            wait_until(&format!("{name} to pass"), LONG, || (look(lab, name)["health"] == "up").then_some(()));
+        }
+        for (name, _, _, why) in &never {
+            wait_until(&format!("{name} to fail: {why}"), LONG, || {
+                look(lab, name)["detail"].as_str().is_some_and(|detail| detail.starts_with(why)).then_some(())
+            });
+            assert_eq!(look(lab, name)["health"], "down", "{name}");
+        }
+        assert_eq!(look(lab, "agent")["effective_weight"], 0.75);
+        *says.lock().expect("what to say") = "drain\n";
+        wait_until("the agent to drain", LONG, || (look(lab, "agent")["effective_weight"] == 0.0).then_some(()));
+        assert_eq!(look(lab, "agent")["health"], "up");
+
+        servers.clear();
+        lab.backends[0].stop();
+        lab.backends[0].namespace.sysctl(&["net/ipv4/icmp_echo_ignore_all=1"]);
+        *says.lock().expect("what to say") = "down # for a test\n";
+        let whys = [
+            ("tcp", "cannot connect: Connection refused"),
+            ("http", "cannot connect: Connection refused"),
+            ("https", "cannot connect: Connection refused"),
+            ("udp", "unreachable: Connection refused"),
+            ("dns", "unreachable: Connection refused"),
+            ("icmp", "no answer in time"),
+            ("exec", "the script exited with 7"),
+            ("agent", "the agent says \"down # for a test\""),
+        ];
+        for (name, why) in whys {
+            wait_until(&format!("{name} to fail: {why}"), LONG, || {
+                let backend = look(lab, name);
+                let detail = backend["detail"].as_str().unwrap_or_default();
+                (backend["health"] == "down" && detail.starts_with(why)).then_some(())
+            });
+            let told =
+                format!("backend {} of pool {name} is down: {why}", look(lab, name)["address"].as_str().unwrap_or_default());
+            assert!(lab.weir().log().contains(&told), "{told}");
+        }
+        lab.backends[0].namespace.sysctl(&["net/ipv4/icmp_echo_ignore_all=0"]);
+        lab.backends[0].start();
+        servers = start_servers(lab);
+        *says.lock().expect("what to say") = "ready\n";
+        for (name, ..) in &kinds {
+            wait_until(&format!("{name} to pass again"), LONG, || (look(lab, name)["health"] == "up").then_some(()));
+        }
+        drop(servers);
+    });
+}
+
+#[test]
+fn packets_eject_and_the_weight_comes_back_slowly() {
+    run("health_passive", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        for family in Family::BOTH {
+            let rules = "passive = { failures = 2, window = \"5s\", eject = \"2s\", max_eject = \"3s\" }\nslow_start = \"5s\"";
+            lab.config.set_pool(&pool(family), rules);
+        }
+        lab.start_weir();
+        let load = Load::start(&lab.client, &Family::BOTH.map(|family| SocketAddr::new(family.vip(), 80)), 2);
+        load.wait_for(100);
+        for (how, hurt, heal) in [
+            ("refusing", (|lab| lab.backends[1].stop()) as fn(&mut Lab), (|lab| lab.backends[1].start()) as fn(&mut Lab)),
+            ("silent", |lab| filter(lab, "drop"), |lab| unfilter(lab)),
+        ] {
+            hurt(lab);
+            wait_until(&format!("b2, {how}, to be ejected"), LONG, || {
+                backends(lab, 1).iter().all(|b2| b2["health"] == "ejected" && b2["serves"] == false).then_some(())
+            });
+            heal(lab);
+            // A client that had waited may speak against it once more.
+            wait_until(&format!("b2, no longer {how}, to be back with a part of its weight"), LONG, || {
+                let partly =
+                    |b2: &Value| b2["serves"] == true && b2["effective_weight"].as_f64().is_some_and(|weight| weight < 1.0);
+                backends(lab, 1).iter().any(partly).then_some(())
+            });
+            wait_until("all of its weight", LONG, || {
+                backends(lab, 1).iter().all(|b2| b2["serves"] == true && b2["effective_weight"] == 1.0).then_some(())
+            });
+        }
+        let healed = Instant::now();
+        load.wait_for(100);
+        let outcomes = load.stop();
+        assert_eq!(failures(outcomes.iter().filter(|outcome| outcome.begun > healed)), [""; 0]);
+        assert!(lab.weir().log().contains("is ejected for 2 s"), "{}", lab.weir().log());
+    });
+}
+
+#[test]
+fn enough_stay_up_and_a_vip_without_quorum_is_withdrawn() {
+    run("health_quorum", Layout::two_arm(), |lab| {
+        lab.config = with_web(&HTTP.replace("rise = 2", "rise = 1, start = \"down\""));
+        for family in Family::BOTH {
+            lab.config.set_pool(&pool(family), "min_up = 2");
+            lab.config.set_access(&pool(family), "quorum = 2\nquorum_hysteresis = 1");
+        }
+        lab.start_weir();
+        let announced = |lab: &mut Lab| {
+            let addresses = lab.node.run("ip -o address show");
+            Family::BOTH.map(|family| addresses.contains(&format!(" {}/", family.vip())))
+        };
+        wait_until("the VIPs", LONG, || (announced(lab) == [true; 2]).then_some(()));
+        assert!(
+            lab.weir().log().contains("quorum missed, 0 backends are up and 2 are needed"),
+            "nothing before the first probes"
+        );
+        let load = Load::start(&lab.client, &[SocketAddr::new(Family::V4.vip(), 80)], 1);
+        load.wait_for(30);
+        drop(load);
+
+        let down = |lab: &mut Lab, count: usize, serving: usize| {
+            wait_until(&format!("{count} to be down and {serving} to take connections"), LONG, || {
+                let all: Vec<Value> = (0..3).flat_map(|number| backends(lab, number)).collect();
+                let is_down = all.iter().filter(|backend| backend["health"] == "down").count();
+                let serve = all.iter().filter(|backend| backend["serves"] == true).count();
+                ((is_down, serve) == (2 * count, 2 * serving)).then_some(())
+            });
+        };
+        lab.backends[0].stop();
+        down(lab, 1, 2);
+        assert_eq!(announced(lab), [true; 2], "two are a quorum");
+        lab.backends[1].stop();
+        down(lab, 2, 2);
+        wait_until("no VIPs", LONG, || (announced(lab) == [false; 2]).then_some(()));
+        assert!(
+            lab.weir().status()["services"].as_array().expect("services").iter().all(|service| service["announced"] == false)
+        );
+        lab.backends[2].stop();
+        down(lab, 3, 2);
+        for number in [0, 1] {
+            lab.backends[number].start();
+        }
+        down(lab, 1, 2);
+        assert_eq!(announced(lab), [false; 2], "hysteresis");
+        lab.backends[2].start();
+        wait_until("the VIPs again", LONG, || (announced(lab) == [true; 2]).then_some(()));
+        let load = Load::start(&lab.client, &Family::BOTH.map(|family| SocketAddr::new(family.vip(), 80)), 1);
+        load.wait_for(50);
+        assert_eq!(failures(&load.stop()), [""; 0]);
+    });
+}
+
+fn with_web(health: &str) -> Config {
+    let mut config = Config::new(Layout::two_arm().interfaces()).with_web([1, 1, 1]);
+    Family::BOTH.iter().for_each(|family| config.set_health(&pool(*family), health));
+    config
+}
+
+fn pool(family: Family) -> String {
+    format!("web-{}", family.name())
+}
+
+fn down(family: Family) -> String {
+    format!("backend {} of pool {} is down", SocketAddr::new(family.backend(2), 80), pool(family))
+}
+
+/// What b2 does with requests from now on.
+fn filter(lab: &mut Lab, what: &str) {
+    let b2 = &lab.backends[1].namespace;
+    b2.run("nft add table inet hurt");
+    b2.run("nft add chain inet hurt in { type filter hook input priority 0 ; }");
+    b2.run(&format!("nft add rule inet hurt in tcp dport 80 {what}"));
+}
+
+fn unfilter(lab: &mut Lab) {
+    lab.backends[1].namespace.run("nft delete table inet hurt");
+}
+
+/// The status of a backend in each pool.
+fn backends(lab: &mut Lab, number: usize) -> Vec<Value> {
+    let status = lab.weir().status();
+    status["pools"].as_array().expect("pools").iter().map(|pool| pool["backends"][number].clone()).collect()
+}
+
+/// The status of the only backend of a pool.
+fn backend_of(lab: &mut Lab, pool: &str) -> Value {
+    let status = lab.weir().status();
+    let found = status["pools"].as_array().expect("pools").iter().find(|known| known["name"] == pool);
+    found.unwrap_or_else(|| panic!("no pool {pool}"))["backends"][0].clone()
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value[key].as_u64().unwrap_or_else(|| panic!("no number {key} in {value}"))
+}
+
+/// A certificate that signs itself, for b1.example. Its path.
+fn make_certificate(lab: &Lab) -> String {
+    let (key, certificate) = (lab.directory.join("b1.key"), lab.directory.join("b1.pem"));
+    lab.client.run(&format!(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=b1.example -addext \
+         subjectAltName=DNS:b1.example -addext basicConstraints=critical,CA:FALSE -keyout {} -out {}",
+        key.display(),
+        certificate.display()
+    ));
+    certificate.display().to_string()
+}
+
+fn make_script(lab: &Lab) -> String {
+    let path = lab.directory.join("check.sh");
+    let text = "#!/bin/sh\nexec curl -s -f --max-time 0.3 \"http://$WEIR_ADDRESS:$WEIR_PORT$1\"\n";
+    std::fs::write(&path, text).expect("the script");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("an executable script");
+    path.display().to_string()
+}
+
+/// dnsmasq, and nginx with TLS, on b1.
+fn start_servers(lab: &Lab) -> Vec<Background> {
+    let b1 = &lab.backends[0].namespace;
+    let mut dnsmasq = b1.command("dnsmasq");
+    dnsmasq.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--pid-file="]);
+    dnsmasq.args(["--address=/up.example/192.0.2.5", "--local=/example/"]);
+    let directory = lab.directory.join("tls");
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let config = directory.join("nginx.conf");
+    let (here, above) = (directory.display(), lab.directory.display());
+    let text = format!(
+        "user root; daemon off; master_process off; pid {here}/nginx.pid; error_log {here}/nginx.log warn;
+        events {{ worker_connections 256; }}
+        http {{
+            access_log off; client_body_temp_path {here}/body; proxy_temp_path {here}/proxy; fastcgi_temp_path {here}/fastcgi;
+            uwsgi_temp_path {here}/uwsgi; scgi_temp_path {here}/scgi;
+            server {{
+                listen 8443 ssl; ssl_certificate {above}/b1.pem; ssl_certificate_key {above}/b1.key;
+                location / {{ add_header X-Ready yes; return 200 \"all is very well\\n\"; }}
+            }}
+        }}\n"
+    );
+    std::fs::write(&config, text).expect("nginx.conf");
+    let mut nginx = b1.command("nginx");
+    nginx.arg("-c").arg(&config).arg("-p").arg(&directory).arg("-e").arg(directory.join("nginx.log"));
+    vec![Background::start(dnsmasq, &lab.directory.join("dnsmasq.log")), Background::start(nginx, &directory.join("nginx.log"))]
+}
