@@ -78,8 +78,8 @@ struct Bed {
     backend: BackendId,
     standing: Standing,
     serves: bool,
-    /// As last told.
-    fine: bool,
+    /// As last told; `None`: nothing was told yet.
+    fine: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Ward {
             let mut beds = Vec::with_capacity(pool.backends.len());
             for backend in pool.backends {
                 self.places.insert(backend, (at, beds.len()));
-                let fresh = || Bed { backend, standing: Standing::new(ramp_from), serves: true, fine: true };
+                let fresh = || Bed { backend, standing: Standing::new(ramp_from), serves: true, fine: None };
                 let mut bed = known.remove(&backend).unwrap_or_else(fresh);
                 if !pool.probed {
                     bed.standing.forget_probes(now);
@@ -181,7 +181,7 @@ impl Room {
             bed.standing.note_fine();
             let (fine, held) = (bed.standing.is_fine(), held.contains(&bed.backend));
             bed.tell(fine, held, now, news);
-            (bed.fine, bed.serves) = (fine, fine || held);
+            (bed.fine, bed.serves) = (Some(fine), fine || held);
             verdicts.push(Verdict {
                 backend: bed.backend,
                 serves: bed.serves,
@@ -209,7 +209,9 @@ impl Bed {
         let why = self.standing.why();
         let stays = if held { "; it goes on taking connections, for min_up" } else { "" };
         let ejection = self.standing.ejected_until().map(|until| until.saturating_sub(now).as_secs_f32());
-        let text = match (self.fine, fine, ejection) {
+        // What a backend begins with is no news.
+        let Some(before) = self.fine else { return };
+        let text = match (before, fine, ejection) {
             (false, true, _) => format!("is up: {why}"),
             (true, false, Some(seconds)) => format!("is ejected for {seconds:.0} s: {why}{stays}"),
             (true, false, None) => format!("is down: {why}{stays}"),
