@@ -27,6 +27,8 @@ struct Built {
 
 /// Members that a client asks before it takes the rest as it comes. With half of them down, one client in 65,536 finds none.
 const PREFERENCES: usize = 16;
+/// Those of them of which one that is full is passed over.
+const NEAR: usize = 3;
 /// Fixed: nodes with another seed would send a client elsewhere.
 const CLIENT_SEED: u64 = 0x7765_6972_2d73_7263; // "weir-src"
 
@@ -51,6 +53,14 @@ impl Affinity {
         let built = self.built.load();
         let suits = |index: &usize| members.get(*index).is_some_and(|member| member.weight() > 0 && suits(member));
         preferences(hash_address(CLIENT_SEED, client), &built.places).find(suits)
+    }
+
+    /// The first member in the client's order that has weight and room, of the first few; without one, the first that has weight.
+    pub(super) fn first_with_room(&self, client: IpAddr, members: &[Arc<Member>]) -> Option<usize> {
+        let built = self.built.load();
+        let suits = |index: &usize| members.get(*index).is_some_and(|member| member.weight() > 0 && member.has_room());
+        let near = preferences(hash_address(CLIENT_SEED, client), &built.places).take(NEAR).find(suits);
+        near.or_else(|| self.first(client, members, |_| true))
     }
 
     /// The member of a client that [`Affinity::first`] found none for.

@@ -1,20 +1,24 @@
 //! Members at their limit are passed over, whoever else would be chosen.
 
+use super::hash::{below, hash_socket};
 use super::tournament::{Rank, Tournament};
 use super::{Kind, Member, Request, Scheduler};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Asks a scheduler that knows of no limits, and asks again where the one that it names is full: for the next turn, the next draw, or the place
-/// of another port. After a few of these the first one with room behind the last is taken, which a [`Tournament`] finds among a thousand
-/// as fast as among three.
+/// of another port. Where that is full, too, the first one with room from a place on that the client's address and port hash to is taken, which a
+/// [`Tournament`] finds among a thousand as fast as among three.
 #[derive(Debug)]
 pub(super) struct Capped {
     inner: Arc<dyn Scheduler>,
     room: Arc<Tournament>,
 }
 
-/// Questions before the first one with room is taken.
-const QUESTIONS: u16 = 4;
+/// Questions before one is looked for.
+const QUESTIONS: u16 = 2;
+/// Fixed: nodes with another seed would choose otherwise.
+const CLIENT_SEED: u64 = 0x7765_6972_2d63_6170; // "weir-cap"
 /// Another port, far from those that the client uses next.
 const OTHER_PORT: u16 = 0x9e37;
 
@@ -50,15 +54,15 @@ impl Capped {
     }
 
     fn ask(&self, request: &Request, members: &[Arc<Member>], inner: impl Fn(&Request) -> Option<usize>) -> Option<usize> {
-        let mut last = 0;
         for question in 0..QUESTIONS {
             let port = request.client_port.wrapping_add(question.wrapping_mul(OTHER_PORT));
-            last = inner(&Request { client_port: port, ..*request })?;
-            if members.get(last)?.has_room() {
-                return Some(last);
+            let named = inner(&Request { client_port: port, ..*request })?;
+            if members.get(named)?.has_room() {
+                return Some(named);
             }
         }
-        self.room.least(last + 1)
+        let client = hash_socket(CLIENT_SEED, SocketAddr::new(request.client, request.client_port));
+        self.room.least(below(client, members.len() as u64) as usize)
     }
 }
 

@@ -42,7 +42,8 @@ fn less_loaded(first: usize, second: usize, members: &[Arc<Member>]) -> usize {
     let (Some(a), Some(b)) = (members.get(first), members.get(second)) else { return first };
     // (connections + 1) / weight without dividing, infinite without weight. Below 2³³ times 2³².
     let load = |one: &Member, other: &Member| (u64::from(one.connections()) + 1) * u64::from(other.weight());
-    if a.weight() == 0 || b.weight() > 0 && load(b, a) < load(a, b) { second } else { first }
+    let is_out = |one: &Member| one.weight() == 0 || !one.has_room();
+    if is_out(a) || !is_out(b) && load(b, a) < load(a, b) { second } else { first }
 }
 
 impl Scheduler for PowerOfTwoChoices {

@@ -18,7 +18,7 @@ impl SourceHash {
     }
 
     fn choose(&self, request: &Request, members: &[Arc<Member>]) -> Option<usize> {
-        let first = self.affinity.first(request.client, members, Member::has_room);
+        let first = self.affinity.first_with_room(request.client, members);
         first.or_else(|| self.affinity.stand_in(request.client, members))
     }
 }
