@@ -24,6 +24,8 @@ pub struct Swept {
     pub ended: u64,
     /// The step reached the end of the table; the next one begins anew.
     pub wrapped: bool,
+    /// Entries that were removed wait to be free: until every worker has finished the burst that it was in.
+    pub waiting: bool,
 }
 
 /// What the control thread sweeps with.
@@ -160,9 +162,14 @@ impl Sweep {
         removed.len() < before
     }
 
+    /// Whether entries wait to be free.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
     /// Frees what was retired before anyone inside entered.
-    fn free<F: Family>(&mut self, table: &Table<F>, quiescence: &Quiescence) {
-        if self.retired.is_empty() {
+    pub(super) fn free<F: Family>(&mut self, table: &Table<F>, quiescence: &Quiescence) {
+        if !self.is_waiting() {
             return;
         }
         let oldest = quiescence.oldest();
@@ -201,7 +208,7 @@ fn left<F: Family>(entry: &Entry<F>, state: State, broom: &Broom<'_>) -> u32 {
     }
     let (owner, policy) = (entry.owner(), broom.timeouts);
     let left = timeout_of(entry, state, policy).saturating_sub(entry.silence(broom.now));
-    if policy.is_removed(owner.backend) && l4proto::is_connectionless(state.protocol()) {
+    if policy.has_left(owner.service, owner.backend) && l4proto::is_connectionless(state.protocol()) {
         return left.min(orphan::left(entry, state, policy.of(owner.service), broom.now));
     }
     left

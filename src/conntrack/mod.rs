@@ -371,6 +371,15 @@ impl Conntrack {
         ended
     }
 
+    /// Frees what steps of expiry have removed and no worker can see any more. `true`: some of it still waits.
+    pub fn free_swept(&self) -> bool {
+        let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        let Sweeps { v4, v6, .. } = &mut *sweeps;
+        v4.free(&self.v4, &self.quiescence);
+        v6.free(&self.v6, &self.quiescence);
+        v4.is_waiting() || v6.is_waiting()
+    }
+
     /// One step of expiry, the control thread's alone: looks at up to `budget` entries, removes those whose time is over,
     /// frees what no worker can see any more, and calls `closed` once for every connection that left.
     pub fn sweep(&self, now: Millis, timeouts: &TimeoutPolicy, budget: usize, closed: &mut dyn FnMut(&ConnectionView)) -> Swept {
@@ -384,6 +393,7 @@ impl Conntrack {
         let mut swept =
             if *in_v6 { v6.step(&self.v6, &broom, budget, closed) } else { v4.step(&self.v4, &broom, budget, closed) };
         self.ended(swept.ended);
+        swept.waiting = v4.is_waiting() || v6.is_waiting();
         if swept.wrapped {
             *in_v6 = !*in_v6;
             swept.wrapped = !*in_v6;

@@ -2,7 +2,7 @@
 
 use super::Timeouts;
 
-/// Timeouts of all services, and the backends that no pool has any more.
+/// Timeouts of all services, the backends that no pool has any more, and which pools are whose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimeoutPolicy {
     /// For services without any of their own.
@@ -11,6 +11,10 @@ pub struct TimeoutPolicy {
     of_service: Vec<Option<Box<Timeouts>>>,
     /// Indices of backends, in order.
     removed: Vec<u16>,
+    /// By the index of the service: its pools' numbers; empty: any.
+    pools_of_service: Vec<Vec<u16>>,
+    /// By the index of the backend.
+    pool_of_backend: Vec<u16>,
     shortest: u32,
 }
 
@@ -25,7 +29,22 @@ impl TimeoutPolicy {
         removed.sort_unstable();
         let all = services.iter().map(|(_, timeouts)| timeouts).chain([&common]);
         let shortest = all.map(|timeouts| timeouts.shortest_of(protocols)).fold(u32::MAX, u32::min);
-        Self { common, of_service, removed, shortest }
+        Self { common, of_service, removed, shortest, pools_of_service: Vec::new(), pool_of_backend: Vec::new() }
+    }
+
+    /// The same for services whose connections stay with their own pools. `services`: index and numbers of its pools; `backends`: index and
+    /// number of its pool.
+    pub fn with_pools(mut self, services: &[(u16, Vec<u16>)], backends: &[(u16, u16)]) -> Self {
+        let length = |last: Option<u16>| last.map_or(0, |last| usize::from(last) + 1);
+        self.pools_of_service = vec![Vec::new(); length(services.iter().map(|(id, _)| *id).max())];
+        self.pool_of_backend = vec![u16::MAX; length(backends.iter().map(|(id, _)| *id).max())];
+        for (id, pools) in services {
+            self.pools_of_service[usize::from(*id)].clone_from(pools);
+        }
+        for (id, pool) in backends {
+            self.pool_of_backend[usize::from(*id)] = *pool;
+        }
+        self
     }
 
     /// Those of a service.
@@ -33,9 +52,13 @@ impl TimeoutPolicy {
         self.of_service.get(usize::from(service)).and_then(Option::as_deref).unwrap_or(&self.common)
     }
 
-    /// Whether no pool has this backend any more, or it takes no new connections.
-    pub fn is_removed(&self, backend: u16) -> bool {
-        !self.removed.is_empty() && self.removed.binary_search(&backend).is_ok()
+    /// Whether this service sends nothing new to this backend: no pool has it any more, or none of the service's, or it takes no new
+    /// connections.
+    pub fn has_left(&self, service: u16, backend: u16) -> bool {
+        let pools = self.pools_of_service.get(usize::from(service)).filter(|pools| !pools.is_empty());
+        let stranger =
+            pools.zip(self.pool_of_backend.get(usize::from(backend))).is_some_and(|(pools, pool)| !pools.contains(pool));
+        stranger || !self.removed.is_empty() && self.removed.binary_search(&backend).is_ok()
     }
 
     /// The same, with more backends among the removed ones.
@@ -55,12 +78,36 @@ impl TimeoutPolicy {
 /// The same timeouts for all services, of any protocol.
 impl From<Timeouts> for TimeoutPolicy {
     fn from(common: Timeouts) -> Self {
-        Self { common, of_service: Vec::new(), removed: Vec::new(), shortest: common.shortest() }
+        Self {
+            common,
+            of_service: Vec::new(),
+            removed: Vec::new(),
+            shortest: common.shortest(),
+            pools_of_service: Vec::new(),
+            pool_of_backend: Vec::new(),
+        }
     }
 }
 
 impl Default for TimeoutPolicy {
     fn default() -> Self {
         Timeouts::default().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_has_left_when_it_is_in_no_pool_of_the_service() {
+        let policy = TimeoutPolicy::new(Timeouts::default(), &[], vec![9], &["udp"]);
+        assert!(policy.has_left(0, 9) && !policy.has_left(0, 1), "no pools are known");
+        // Service 1 has pools 0 and, for a backup, 2; service 4 has pool 1.
+        let policy = policy.with_pools(&[(1, vec![0, 2]), (4, vec![1])], &[(0, 0), (1, 1), (2, 2), (9, 0)]);
+        assert!(!policy.has_left(1, 0) && !policy.has_left(1, 2) && policy.has_left(1, 1));
+        assert!(policy.has_left(4, 0) && !policy.has_left(4, 1));
+        assert!(policy.has_left(1, 9), "removed all the same");
+        assert!(!policy.has_left(2, 0), "a service that is not known");
     }
 }

@@ -24,6 +24,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -64,6 +65,8 @@ pub(super) struct Daemon {
     /// Addresses without a subnet, as far as they were told of.
     pub(super) homeless: BTreeSet<IpAddr>,
     pub(super) expiry: Expiry,
+    /// A client has ended connections.
+    pub(super) ended: Arc<AtomicBool>,
     pub(super) draining: Draining,
     pub(super) refresh_at: Monotonic,
     pub(super) began: Monotonic,
@@ -104,13 +107,18 @@ impl Daemon {
     fn sweep(&mut self) {
         let snapshot = self.datapath.snapshot.load_full();
         let (conntrack, timeouts) = (&self.datapath.conntrack, self.draining.timeouts(&snapshot));
-        self.expiry.run(Monotonic::now, |budget, now| {
+        // Relaxed: the flag is the whole message; who set it wakes us.
+        if self.ended.swap(false, Relaxed) {
+            self.expiry.hurry(Monotonic::now());
+        }
+        let sweep = |budget, now: Monotonic| {
             conntrack.sweep(now.millis(), &timeouts, budget, &mut |connection| {
                 if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
                     backend.member.connection_closed();
                 }
             })
-        });
+        };
+        self.expiry.run(Monotonic::now, sweep, || conntrack.free_swept());
     }
 
     /// Takes over what the kernel says has changed.

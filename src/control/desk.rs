@@ -15,6 +15,7 @@ use mio::Waker;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(super) struct FrontDesk {
     datapath: Arc<Datapath>,
     in_force: Arc<ArcSwap<Config>>,
     questions: Sender<Question>,
+    /// Set when connections were ended, for their room to be free soon.
+    ended: Arc<AtomicBool>,
     waker: Arc<Waker>,
 }
 
@@ -42,7 +45,18 @@ impl FrontDesk {
     /// A desk, and where its questions for the control thread come out; `waker` is woken for each.
     pub(super) fn new(datapath: Arc<Datapath>, in_force: Arc<ArcSwap<Config>>, waker: Arc<Waker>) -> (Self, Receiver<Question>) {
         let (questions, asked) = channel();
-        (Self { datapath, in_force, questions, waker }, asked)
+        (Self { datapath, in_force, questions, ended: Arc::default(), waker }, asked)
+    }
+
+    /// Set whenever a client has ended connections.
+    pub(super) fn ended(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ended)
+    }
+
+    fn tell_ended(&self) {
+        self.ended.store(true, Relaxed);
+        // Without it the next pass comes within a second.
+        let _ = self.waker.wake();
     }
 
     fn ask_control(&self, request: Request) -> Answer {
@@ -108,7 +122,10 @@ impl FrontDesk {
         let (now, snapshot) = (Monotonic::now().millis(), self.datapath.snapshot.load());
         let tuple = (flow.protocol, flow.source, flow.destination);
         match self.datapath.conntrack.delete(tuple, now, &snapshot.timeouts) {
-            true => Answer::Count { count: 1 },
+            true => {
+                self.tell_ended();
+                Answer::Count { count: 1 }
+            }
             false => none_like(flow),
         }
     }
@@ -124,7 +141,9 @@ impl FrontDesk {
         let (now, snapshot) = (Monotonic::now().millis(), self.datapath.snapshot.load_full());
         let names = Names::new(&snapshot);
         let mut doomed = |view: &ConnectionView| names.matches(filter, view);
-        self.datapath.conntrack.end_where(DestroyReason::Deleted, now, &snapshot.timeouts, &mut doomed)
+        let ended = self.datapath.conntrack.end_where(DestroyReason::Deleted, now, &snapshot.timeouts, &mut doomed);
+        self.tell_ended();
+        ended
     }
 }
 

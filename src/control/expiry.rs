@@ -12,18 +12,25 @@ const SLICE: u64 = 2_000_000;
 /// From the end of a slice to the next one of the same pass: the control thread sweeps at most a third of its time.
 const PAUSE: u64 = 4_000_000;
 
+/// From the end of a pass, or from the last look, to a look at whether what it removed is free: workers take a burst in less.
+const FREE_AFTER: u64 = 2_000_000;
+
 /// Where the pass is.
 #[derive(Debug)]
 pub struct Expiry {
     /// When the pass under way began; `None` between two passes.
     pass_began: Option<Monotonic>,
+    /// When the next one begins.
+    pass_due: Monotonic,
+    /// What the last pass removed is not free yet.
+    waiting: bool,
     next: Monotonic,
 }
 
 impl Expiry {
     /// The first pass is due now.
     pub fn new(now: Monotonic) -> Self {
-        Self { pass_began: None, next: now }
+        Self { pass_began: None, pass_due: now, waiting: false, next: now }
     }
 
     /// When there is something to do.
@@ -31,10 +38,28 @@ impl Expiry {
         self.next
     }
 
-    /// Does a slice if it is due. `sweep` is told how many entries to look at.
-    pub fn run(&mut self, clock: impl Fn() -> Monotonic, mut sweep: impl FnMut(usize, Monotonic) -> Swept) {
+    /// Somebody ended connections: a pass is due now, so that their room is free soon.
+    pub fn hurry(&mut self, now: Monotonic) {
+        if self.pass_began.is_none() {
+            (self.pass_due, self.next) = (now, now);
+        }
+    }
+
+    /// Does a slice if it is due. `sweep` is told how many entries to look at; `free` frees what was removed, and says whether more of
+    /// it waits.
+    pub fn run(
+        &mut self,
+        clock: impl Fn() -> Monotonic,
+        mut sweep: impl FnMut(usize, Monotonic) -> Swept,
+        free: impl FnOnce() -> bool,
+    ) {
         let began = clock();
         if began < self.next {
+            return;
+        }
+        if self.pass_began.is_none() && began < self.pass_due {
+            self.waiting = free();
+            self.rest(clock());
             return;
         }
         let pass_began = *self.pass_began.get_or_insert(began);
@@ -44,11 +69,19 @@ impl Expiry {
             now = clock();
             if swept.wrapped {
                 self.pass_began = None;
-                self.next = Monotonic(pass_began.0 + PASS_EVERY).max(now);
+                self.pass_due = Monotonic(pass_began.0 + PASS_EVERY).max(now);
+                self.waiting = swept.waiting;
+                self.rest(now);
                 return;
             }
         }
         self.next = Monotonic(now.0 + PAUSE);
+    }
+
+    /// Until the next pass, or the next look at what waits.
+    fn rest(&mut self, now: Monotonic) {
+        let look = if self.waiting { Monotonic(now.0 + FREE_AFTER) } else { self.pass_due };
+        self.next = look.min(self.pass_due);
     }
 }
 
@@ -68,8 +101,9 @@ mod tests {
                 done += 1;
                 time.set(time.get() + nanos);
                 left.set(left.get() - 1);
-                Swept { scanned: budget, expired: 0, ended: 0, wrapped: left.get() == 0 }
+                Swept { scanned: budget, wrapped: left.get() == 0, ..Swept::default() }
             },
+            || false,
         );
         done
     }
@@ -114,5 +148,33 @@ mod tests {
             slice(&mut expiry, &time, &left, SLICE);
         }
         assert_eq!(expiry.next(), Monotonic(time.get()));
+    }
+
+    #[test]
+    fn what_was_removed_is_freed_soon_and_a_pass_may_be_hurried() {
+        let time = Cell::new(0);
+        let (mut expiry, looks) = (Expiry::new(Monotonic(0)), Cell::new(0));
+        let mut run = |at: u64, hurried: bool, waits: bool| {
+            time.set(at);
+            if hurried {
+                expiry.hurry(Monotonic(at));
+            }
+            let passes = Cell::new(0);
+            let sweep = |_, _| {
+                passes.set(passes.get() + 1);
+                Swept { wrapped: true, waiting: true, ..Swept::default() }
+            };
+            let free = || {
+                looks.set(looks.get() + 1);
+                waits
+            };
+            expiry.run(|| Monotonic(time.get()), sweep, free);
+            (passes.get(), looks.get(), expiry.next())
+        };
+        assert_eq!(run(0, false, true), (1, 0, Monotonic(FREE_AFTER)));
+        assert_eq!(run(FREE_AFTER, false, true), (0, 1, Monotonic(2 * FREE_AFTER)), "a worker was still at it");
+        assert_eq!(run(2 * FREE_AFTER, false, false), (0, 2, Monotonic(PASS_EVERY)));
+        assert_eq!(run(10 * MS, false, false), (0, 2, Monotonic(PASS_EVERY)), "not yet");
+        assert_eq!(run(10 * MS, true, false), (1, 2, Monotonic(10 * MS + FREE_AFTER)));
     }
 }

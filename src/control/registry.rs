@@ -126,7 +126,7 @@ impl Registry {
         })
     }
 
-    /// Of services that have timeouts of their own, those; and which backends are only here because connections refer to them.
+    /// Of services that have timeouts of their own, those; which backends are only here because connections refer to them, and who belongs to whom.
     fn timeouts(&self, config: &Config) -> TimeoutPolicy {
         let own = config.services.iter().filter(|service| service.timeouts != config.timeouts);
         let own: Vec<_> = own.filter_map(|service| Some((self.services.get(&service.name)?.0.0, service.timeouts))).collect();
@@ -135,7 +135,19 @@ impl Registry {
         let mut protocols: Vec<&str> = config.services.iter().map(|service| service.protocol.name()).collect();
         protocols.sort_unstable();
         protocols.dedup();
-        TimeoutPolicy::new(config.timeouts, &own, removed, &protocols)
+        let (services, backends) = self.pools(config);
+        TimeoutPolicy::new(config.timeouts, &own, removed, &protocols).with_pools(&services, &backends)
+    }
+
+    /// By number in the config: the pools of each service, the pool of each backend.
+    fn pools(&self, config: &Config) -> (Vec<(u16, Vec<u16>)>, Vec<(u16, u16)>) {
+        let numbers: HashMap<&str, u16> = config.pools.iter().map(|pool| pool.name.as_str()).zip(0..).collect();
+        let of_service = config.services.iter().filter_map(|service| {
+            let pools = [Some(&service.pool), service.backup.as_ref()].into_iter().flatten();
+            Some((self.services.get(&service.name)?.0.0, pools.filter_map(|pool| numbers.get(pool.as_str()).copied()).collect()))
+        });
+        let of_backend = self.backends.iter().flatten().filter_map(|held| Some((held.id.0, *numbers.get(held.pool.as_str())?)));
+        (of_service.collect(), of_backend.collect())
     }
 
     /// What the health checks of `config`, the one that the last snapshot was made of, have to probe.

@@ -98,6 +98,7 @@ pub(super) fn start(
         ward: Ward::default(),
         reweighed: BTreeSet::new(),
         quorums: Quorums::default(),
+        ended: desk.ended(),
         server: Server::new(Arc::new(desk), Limits::default()),
         questions,
         retired: Retired::new(),

@@ -167,7 +167,7 @@ fn control(datapath: &Datapath, stop: &AtomicBool, spent: &Spent) {
     // Relaxed: the flag is the whole message.
     while !stop.load(Relaxed) {
         std::thread::sleep(Duration::from_nanos(expiry.next().nanos_since(Monotonic::now()).min(100_000_000)));
-        expiry.run(Monotonic::now, |budget, now| {
+        let sweep = |budget, now: Monotonic| {
             let snapshot = datapath.snapshot.load();
             let swept = datapath.conntrack.sweep(now.millis(), &snapshot.timeouts, budget, &mut |connection| {
                 if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
@@ -176,7 +176,8 @@ fn control(datapath: &Datapath, stop: &AtomicBool, spent: &Spent) {
             });
             spent.expired.fetch_add(swept.ended, Relaxed);
             swept
-        });
+        };
+        expiry.run(Monotonic::now, sweep, || datapath.conntrack.free_swept());
         let used = u64::try_from((cpu_time() - first).as_nanos()).unwrap_or(u64::MAX);
         spent.cpu_nanos.store(used, Relaxed);
     }
