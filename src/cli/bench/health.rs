@@ -142,7 +142,9 @@ impl HealthBench {
             if now >= expiry.next() {
                 late.saturating_record(now.nanos_since(expiry.next()) / 1000);
             }
-            expiry.run(Monotonic::now, |budget, now| datapath.conntrack.sweep(now.millis(), &timeouts, budget, &mut |_| {}));
+            let conntrack = &datapath.conntrack;
+            let sweep = |budget, now: Monotonic| conntrack.sweep(now.millis(), &timeouts, budget, &mut |_| {});
+            expiry.run(Monotonic::now, sweep, || conntrack.free_swept());
             checker.tick(Duration::from_nanos(Monotonic::now().0), A_TURN);
         }
         let passing = (0..self.backends).filter(|id| checker.look(BackendId(*id)).is_some_and(|(up, _)| up)).count();
