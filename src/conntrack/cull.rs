@@ -34,6 +34,8 @@ pub struct Glimpse {
     pub state: State,
     /// Service and backend.
     pub owner: Owner,
+    /// Where its clients send.
+    pub vip: SocketAddr,
     /// Milliseconds since its last packet.
     pub silence: u32,
 }
@@ -118,7 +120,9 @@ impl Conntrack {
             if !state.is_live() {
                 continue;
             }
-            let glimpse = Glimpse { state, owner: entry.owner(), silence: entry.silence(now) };
+            let by_client = if state.has(State::FROM_BACKEND) { Direction::Reply } else { Direction::Original };
+            let vip = entry.tuple(by_client).view().destination;
+            let glimpse = Glimpse { state, owner: entry.owner(), vip, silence: entry.silence(now) };
             let (reason, resets) = match judge(&glimpse) {
                 Sentence::Spare => continue,
                 Sentence::End(reason) => (reason, false),

@@ -41,6 +41,7 @@ destroy_reasons! {
     EarlyDrop "early_drop" "The table was full and another connection needed the room.",
     Deleted "deleted" "Somebody asked for it: `weir conn delete`.",
     Drained "drained" "Its backend takes no new connections: the deadline of the drain was over, or it moved to another backend.",
+    Unserved "unserved" "A reload took its service, or its VIP, port or protocol, away.",
     BackendRemoved "backend_removed" "Its backend is in no pool any more and never answered.",
 }
 

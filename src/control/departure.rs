@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn glimpse(state: State, silence: u32) -> Glimpse {
-        Glimpse { state, owner: Owner::default(), silence }
+        Glimpse { state, owner: Owner::default(), vip: ([10, 0, 0, 100], 80).into(), silence }
     }
 
     #[test]

@@ -7,11 +7,12 @@ use super::daemon::Daemon;
 use super::departure::{Cause, Departure, judge};
 use super::workers::Running;
 use crate::config::Config;
-use crate::conntrack::{Culled, Cursor, Glimpse, Sentence, TimeoutPolicy};
+use crate::conntrack::{Culled, Cursor, DestroyReason, Glimpse, Sentence, TimeoutPolicy};
 use crate::datapath::Datapath;
 use crate::nat::tcp_reset::TcpReset;
-use crate::service::{Backend, BackendId, Drain, Snapshot};
+use crate::service::{Backend, BackendId, Drain, Protocol, Snapshot};
 use crate::worker::Monotonic;
+use crate::xdp::Targets;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Weak};
 use tracing::info;
@@ -22,6 +23,8 @@ const STEP: u32 = 512;
 const SLICE: u64 = 2_000_000;
 /// From the end of a slice to the next one of the same walk.
 const PAUSE: u64 = 4_000_000;
+/// From the first look for connections that nobody serves any more to the second one: every worker has the new snapshot by then.
+const LOOK_AGAIN_AFTER: u64 = 1_000_000_000;
 const NEVER: Monotonic = Monotonic(u64::MAX);
 
 /// All of them.
@@ -30,8 +33,26 @@ pub(super) struct Draining {
     leaving: BTreeMap<BackendId, Leaving>,
     walk: Option<Walk>,
     next: Monotonic,
+    /// What is served since a reload that took services away: connections of others are cut, at the second look as well, for a worker with
+    /// the older snapshot may have opened some after the first one.
+    served: Option<(Arc<Targets>, Looks)>,
     /// Timeouts, with all of them among the removed ones: their UDP lives only as long as replies come.
     policy: Option<(u64, Arc<TimeoutPolicy>)>,
+}
+
+/// Which look for connections that nobody serves comes next, and when.
+#[derive(Debug, Clone, Copy)]
+enum Looks {
+    First(Monotonic),
+    Second(Monotonic),
+}
+
+impl Looks {
+    fn at(self) -> Monotonic {
+        match self {
+            Self::First(at) | Self::Second(at) => at,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -50,6 +71,8 @@ struct Walk {
     cursor: Cursor,
     /// By [`BackendId`], of those that leave: what their pool says, and whether their deadline was over when the walk began.
     rules: Vec<Option<(Drain, bool)>>,
+    /// Only what it serves goes on; `None`: not looked at.
+    served: Option<Arc<Targets>>,
 }
 
 /// A line of `weir status`.
@@ -61,7 +84,7 @@ pub(super) struct Line {
 
 impl Draining {
     pub(super) fn new() -> Self {
-        Self { leaving: BTreeMap::new(), walk: None, next: NEVER, policy: None }
+        Self { leaving: BTreeMap::new(), walk: None, next: NEVER, served: None, policy: None }
     }
 
     /// When there is something to do.
@@ -132,6 +155,12 @@ impl Draining {
         self.plan();
     }
 
+    /// A reload took services away: connections that `served` has not end, both sides are told.
+    pub(super) fn cut_all_but(&mut self, served: Targets, now: Monotonic) {
+        self.served = Some((Arc::new(served), Looks::First(now)));
+        self.plan();
+    }
+
     /// Since when an operator drains a backend.
     pub(super) fn drained_since(&self, backend: BackendId) -> Option<Monotonic> {
         self.leaving.get(&backend)?.departure.since(Cause::Drained)
@@ -173,8 +202,9 @@ impl Draining {
             // The one with the most room: both RSTs of a connection leave by one worker.
             let widest = workers.iter().map(|running| &running.worker.shared().orders).max_by_key(|orders| orders.room());
             let Some(orders) = widest.filter(|orders| orders.room() >= 2 * STEP as usize) else { break };
-            let rules = &walk.rules;
+            let (rules, served) = (&walk.rules, walk.served.as_deref());
             let mut judged = |glimpse: &Glimpse| match rules.get(usize::from(glimpse.owner.backend)) {
+                _ if served.is_some_and(|served| !is_served(served, glimpse)) => Sentence::Reset(DestroyReason::Unserved),
                 Some(Some((drain, is_due))) => judge(drain, *is_due, glimpse),
                 _ => Sentence::Spare,
             };
@@ -214,7 +244,17 @@ impl Draining {
             rules[usize::from(id.0)] = Some((leaving.departure.drain, leaving.departure.is_due(now)));
         }
         self.tell_empty(now);
-        is_needed.then(|| Walk { cursor: Cursor::default(), rules })
+        let served = self.look_for_unserved(now);
+        (is_needed || served.is_some()).then(|| Walk { cursor: Cursor::default(), rules, served })
+    }
+
+    /// What is served, if it is time to look for connections of others.
+    fn look_for_unserved(&mut self, now: Monotonic) -> Option<Arc<Targets>> {
+        let (served, looks) = self.served.take_if(|(_, looks)| looks.at() <= now)?;
+        if let Looks::First(_) = looks {
+            self.served = Some((Arc::clone(&served), Looks::Second(Monotonic(now.0 + LOOK_AGAIN_AFTER))));
+        }
+        Some(served)
     }
 
     /// Says once of each that it is empty, and forgets those that the config has no more.
@@ -237,8 +277,15 @@ impl Draining {
     }
 
     fn plan(&mut self) {
-        self.next = self.leaving.values().map(|leaving| leaving.look_at).min().unwrap_or(NEVER);
+        let looks = self.leaving.values().map(|leaving| leaving.look_at);
+        self.next = looks.chain(self.served.as_ref().map(|(_, looks)| looks.at())).min().unwrap_or(NEVER);
     }
+}
+
+/// Whether packets of its client are steered to weir.
+fn is_served(served: &Targets, glimpse: &Glimpse) -> bool {
+    let protocol = Protocol::from_number(glimpse.state.protocol());
+    protocol.is_some_and(|protocol| served.serve(glimpse.vip.ip(), glimpse.vip.port(), protocol))
 }
 
 impl Leaving {

@@ -7,8 +7,8 @@
 //! 2. The snapshot is swapped in one store. From here on new connections follow the new config. A packet for a new service that comes
 //!    between 1 and 2 is dropped, as if lost on the wire; before 1 nobody could know of the service.
 //! 3. What only the old config had goes: targets, then addresses. A backend that was removed keeps its connections, and a SNAT address
-//!    stays steered and on its interface for as long as connections use it. A service that was removed is cut at once: its VIP may be
-//!    somebody else's now.
+//!    stays steered and on its interface for as long as connections use it. A service that was removed is cut at once, and both ends of
+//!    its TCP connections are told by a RST: its VIP may be somebody else's now.
 
 use super::daemon::Daemon;
 use super::plan::{Steps, Subject};
@@ -96,6 +96,9 @@ impl Daemon {
         self.in_force.store(Arc::new(new.clone()));
         let old = std::mem::replace(&mut self.config, new);
         self.draining.follow(&self.datapath.snapshot.load_full(), &old, &self.config, Monotonic::now());
+        if !(before.services.is_subset(&after.services) && before.data.is_subset(&after.data)) {
+            self.draining.cut_all_but(after.clone(), Monotonic::now());
+        }
         self.retired.replace(retired, Monotonic::now());
 
         self.drop_all_but(&after);

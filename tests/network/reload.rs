@@ -83,12 +83,24 @@ fn a_plan_counts_the_connections_that_a_reload_takes_away() {
             "{refused}"
         );
         assert_eq!(lab.weir().status()["generation"], 1);
-        for stream in &mut open {
+        // The server closes these then.
+        for stream in &mut open[..3] {
             assert_eq!(request(stream), "HTTP/1.1 200 OK");
         }
 
         let json: serde_json::Value = serde_json::from_str(&lab.weir().command("reload --force --json").stdout).expect("JSON");
         assert_eq!(json["reloaded"]["generation"], 2, "{json}");
+        // Told at once, not left to find out.
+        for stream in &mut open[3..] {
+            let told = stream.read(&mut [0]).map_err(|error| error.kind());
+            assert_eq!(told, Err(std::io::ErrorKind::ConnectionReset));
+        }
+        for backend in &lab.backends {
+            wait_until("no connection at a backend", SOON, || {
+                backend.namespace.run("ss -Htn state established sport = :80").is_empty().then_some(())
+            });
+        }
+        wait_until("an empty table", SOON, || (lab.weir().status()["connections"]["count"] == 0).then_some(()));
     });
 }
 
