@@ -10,8 +10,11 @@ use super::event::{EventKind, Teller};
 use super::family::Family;
 use super::quiescence::{Quiescence, Reader};
 use super::table::Table;
-use super::{ConnectionView, Entry, Millis, TimeoutPolicy, Tuple, TupleView, l4proto, natural_end, orphan, timeout_of};
+use super::{
+    ConnectionView, Conntrack, Entry, Millis, Sweeps, TimeoutPolicy, Tuple, TupleView, l4proto, natural_end, orphan, timeout_of,
+};
 use std::collections::VecDeque;
+use std::sync::PoisonError;
 
 /// What one step of the expiry did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,6 +29,45 @@ pub struct Swept {
     pub wrapped: bool,
     /// Entries that were removed wait to be free: until every worker has finished the burst that it was in.
     pub waiting: bool,
+}
+
+impl Conntrack {
+    /// Frees what steps of expiry have removed and no worker can see any more. `true`: some of it still waits.
+    pub fn free_swept(&self) -> bool {
+        let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        let Sweeps { v4, v6, .. } = &mut *sweeps;
+        v4.free(&self.v4, &self.quiescence);
+        v6.free(&self.v6, &self.quiescence);
+        v4.is_waiting() || v6.is_waiting()
+    }
+
+    /// One step of expiry, the control thread's alone: looks at up to `budget` entries, removes those whose time is over,
+    /// frees what no worker can see any more, and calls `closed` once for every connection that left.
+    pub fn sweep(&self, now: Millis, timeouts: &TimeoutPolicy, budget: usize, closed: &mut dyn FnMut(&ConnectionView)) -> Swept {
+        let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        let Sweeps { reader, teller, v4, v6, in_v6 } = &mut *sweeps;
+        let broom = Broom { quiescence: &self.quiescence, reader, teller, now, timeouts };
+        let closed = &mut |view: &ConnectionView| {
+            self.conncount.closed(view);
+            closed(view);
+        };
+        let mut swept =
+            if *in_v6 { v6.step(&self.v6, &broom, budget, closed) } else { v4.step(&self.v4, &broom, budget, closed) };
+        self.ended(swept.ended);
+        swept.waiting = v4.is_waiting() || v6.is_waiting();
+        if swept.wrapped {
+            *in_v6 = !*in_v6;
+            swept.wrapped = !*in_v6;
+        }
+        if swept.wrapped {
+            // Their masters' entries are looked at: nobody frees those but this thread, and the workers that evict.
+            let _inside = reader.enter();
+            self.expectations.sweep(now, |expectation| self.has_master(expectation));
+            self.conncount.sweep(now);
+            self.templates.sweep(now);
+        }
+        swept
+    }
 }
 
 /// What the control thread sweeps with.

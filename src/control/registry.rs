@@ -135,19 +135,14 @@ impl Registry {
         let mut protocols: Vec<&str> = config.services.iter().map(|service| service.protocol.name()).collect();
         protocols.sort_unstable();
         protocols.dedup();
-        let (services, backends) = self.pools(config);
-        TimeoutPolicy::new(config.timeouts, &own, removed, &protocols).with_pools(&services, &backends)
-    }
-
-    /// By number in the config: the pools of each service, the pool of each backend.
-    fn pools(&self, config: &Config) -> (Vec<(u16, Vec<u16>)>, Vec<(u16, u16)>) {
         let numbers: HashMap<&str, u16> = config.pools.iter().map(|pool| pool.name.as_str()).zip(0..).collect();
         let of_service = config.services.iter().filter_map(|service| {
             let pools = [Some(&service.pool), service.backup.as_ref()].into_iter().flatten();
             Some((self.services.get(&service.name)?.0.0, pools.filter_map(|pool| numbers.get(pool.as_str()).copied()).collect()))
         });
         let of_backend = self.backends.iter().flatten().filter_map(|held| Some((held.id.0, *numbers.get(held.pool.as_str())?)));
-        (of_service.collect(), of_backend.collect())
+        let (of_service, of_backend): (Vec<_>, Vec<_>) = (of_service.collect(), of_backend.collect());
+        TimeoutPolicy::new(config.timeouts, &own, removed, &protocols).with_pools(&of_service, &of_backend)
     }
 
     /// What the health checks of `config`, the one that the last snapshot was made of, have to probe.
