@@ -2,15 +2,14 @@
 
 use crate::support::{Config, Family, Lab, Layout, curl, run, spread_of_requests};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::TcpStream;
 
 #[test]
 fn a_service_is_for_whom_its_lists_say() {
     run("access", Layout::two_arm(), |lab| {
         lab.config = lab.config.clone().with_web([1, 1, 1]);
         lab.start_weir();
-        let mut open = connect(lab);
+        let mut open = lab.open_connection(Family::V4);
         let everybody = lab.config.clone();
 
         let plan = reload(lab, |config| config.set_access("web-v4", "deny = [\"10.1.0.0/24\"]"));
@@ -46,13 +45,6 @@ fn reload(lab: &mut Lab, change: impl FnOnce(&mut Config)) -> String {
     let done = lab.weir().command("reload");
     assert!(done.success(), "{done}");
     done.stdout
-}
-
-fn connect(lab: &Lab) -> TcpStream {
-    let vip = SocketAddr::new(Family::V4.vip(), 80);
-    let stream = lab.client.inside(|| TcpStream::connect_timeout(&vip, Duration::from_secs(5))).expect("connect");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
-    stream
 }
 
 /// The first line.

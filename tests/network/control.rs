@@ -17,7 +17,7 @@ fn a_snat_address_is_given_up_only_when_nothing_uses_it() {
         lab.config.more = "[timeouts]\ntcp_time_wait = \"1s\"\ntcp_close = \"1s\"\n".into();
         lab.start_weir();
         let (old, new): (IpAddr, IpAddr) = (Family::V4.snat(), "10.2.0.201".parse().expect("an address"));
-        let mut open = connect(lab);
+        let mut open = lab.open_connection(Family::V4);
         let mut config = lab.config.clone();
         config.snat[0] = new;
         let plan = reload(lab, &config);
@@ -214,7 +214,7 @@ fn commands_tell_of_connections() {
     run("commands", Layout::two_arm(), |lab| {
         lab.config = lab.config.clone().with_web([1, 1, 1]);
         lab.start_weir();
-        let open = connect(lab);
+        let open = lab.open_connection(Family::V4);
         let client = open.local_addr().expect("an address");
         let explained = json(lab, &format!("explain {client} {}:80 tcp --json", Family::V4.vip()));
         assert_eq!(explained["verdict"], "forward", "{explained:#}");
@@ -256,14 +256,6 @@ fn a_stop_under_load_is_in_order() {
             assert!(!has_address(lab, Family::V4.vip()));
         }
     });
-}
-
-/// An open connection of the client to the VIP.
-fn connect(lab: &Lab) -> TcpStream {
-    let vip = SocketAddr::new(Family::V4.vip(), 80);
-    let stream = lab.client.inside(|| TcpStream::connect_timeout(&vip, Duration::from_secs(5))).expect("connect");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
-    stream
 }
 
 /// The first line of the answer.

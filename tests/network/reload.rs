@@ -50,7 +50,7 @@ fn a_plan_counts_the_connections_that_a_reload_takes_away() {
         lab.config.more = "[reload]\nmax_reset = 5\n".into();
         lab.start_weir();
         let unchanged = lab.config.clone();
-        let mut open: Vec<TcpStream> = (0..6).map(|_| connect(lab)).collect();
+        let mut open: Vec<TcpStream> = (0..6).map(|_| lab.open_connection(Family::V4)).collect();
 
         let all_kept = "connections: 6 kept, 0 drained, 0 moved, 0 reset\n";
         assert_eq!(plan(lab, &unchanged), format!("the file changes nothing\n{all_kept}"));
@@ -212,13 +212,6 @@ fn refused_plan(lab: &mut Lab, config: &Config) -> String {
 fn command_plan(lab: &mut Lab, config: &Config) -> crate::support::Finished {
     let planned = lab.weir().write_beside(config, "planned.toml");
     lab.weir().command(&format!("plan {}", planned.display()))
-}
-
-fn connect(lab: &Lab) -> TcpStream {
-    let vip = SocketAddr::new(Family::V4.vip(), 80);
-    let stream = lab.client.inside(|| TcpStream::connect_timeout(&vip, Duration::from_secs(5))).expect("connect");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
-    stream
 }
 
 fn request(stream: &mut TcpStream) -> String {

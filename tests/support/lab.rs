@@ -28,8 +28,10 @@ use super::evidence;
 use super::namespace::Namespace;
 use super::program::Background;
 use super::requirement;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 /// What a laboratory is like.
 #[derive(Debug, Clone, Copy)]
@@ -136,6 +138,15 @@ impl Lab {
         lab.capture();
         lab.backends.iter_mut().for_each(Backend::start);
         lab
+    }
+
+    /// An open connection of the client to port 80 of the VIP.
+    #[track_caller]
+    pub fn open_connection(&self, family: Family) -> TcpStream {
+        let vip = SocketAddr::new(family.vip(), 80);
+        let stream = self.client.inside(|| TcpStream::connect_timeout(&vip, Duration::from_secs(5))).expect("connect");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        stream
     }
 
     /// Starts weir with the configuration as it is now and waits until it serves.
