@@ -1,8 +1,7 @@
 //! LOCAL_OUT: ICMP errors and RSTs in the place of packets that cannot go on.
 
-use super::hook::{Hook, Packet};
 use super::process::Context;
-use super::{DropReason, Fate, Frame, Verdict};
+use super::{DropReason, Fate, Frame, Verdict, local_out};
 use crate::nat::icmp_error::{self, IcmpError};
 use crate::nat::tcp_reset;
 use crate::packet::{Payload, parse};
@@ -48,16 +47,9 @@ pub(super) fn reject<const HOOKED: bool>(context: &mut Context<'_, HOOKED>, fram
 /// The frame is an answer now.
 fn send<const HOOKED: bool>(context: &mut Context<'_, HOOKED>, frame: &mut Frame<'_>, length: usize) -> Fate {
     frame.length = length;
-    if HOOKED && let Err(Verdict::Drop(reason)) = run_handlers(context, frame) {
+    if HOOKED && let Err(Verdict::Drop(reason)) = local_out::run_handlers(&context.datapath.hooks, frame) {
         return Fate::Drop(reason);
     }
     context.tally.answered += 1;
     Fate::Transmit(frame.port)
-}
-
-#[cold]
-fn run_handlers<const HOOKED: bool>(context: &Context<'_, HOOKED>, frame: &mut Frame<'_>) -> Result<(), Verdict> {
-    let headers = parse(frame.bytes()).map_err(|malformed| Verdict::Drop(malformed.into()))?;
-    let mut packet = Packet { bytes: &mut frame.buffer[..frame.length], headers: &headers, port: frame.port, connection: None };
-    context.datapath.hooks.run(Hook::LocalOut, i32::MIN..i32::MAX, &mut packet)
 }

@@ -20,13 +20,13 @@ impl Datapath {
         let Some(hop) = self.next_hops.hop(id) else { return Fate::Drop(DropReason::NeighbourUnresolved) };
         let Some(length) = reset.write_frame(frame.buffer) else { return Fate::Drop(DropReason::NoFrame) };
         frame.length = length;
+        if let Err(Verdict::Drop(reason)) = run_handlers(&self.hooks, frame) {
+            return Fate::Drop(reason);
+        }
         let headers = match parse(frame.bytes()) {
             Ok(headers) => headers,
             Err(malformed) => return Fate::Drop(malformed.into()),
         };
-        if let Err(Verdict::Drop(reason)) = run_handlers(&self.hooks, frame, &headers) {
-            return Fate::Drop(reason);
-        }
         if link::lacks(frame, &headers, hop) > 0 {
             return Fate::Drop(DropReason::NoFrame);
         }
@@ -35,11 +35,14 @@ impl Datapath {
     }
 }
 
-fn run_handlers(hooks: &Hooks, frame: &mut Frame<'_>, headers: &Headers) -> Result<(), Verdict> {
+/// Shows a packet that was made here to the handlers of LOCAL_OUT.
+#[cold]
+pub(super) fn run_handlers(hooks: &Hooks, frame: &mut Frame<'_>) -> Result<(), Verdict> {
     if hooks.is_empty() {
         return Ok(());
     }
-    let mut packet = Packet { bytes: &mut frame.buffer[..frame.length], headers, port: frame.port, connection: None };
+    let headers = parse(frame.bytes()).map_err(|malformed| Verdict::Drop(malformed.into()))?;
+    let mut packet = Packet { bytes: &mut frame.buffer[..frame.length], headers: &headers, port: frame.port, connection: None };
     hooks.run(Hook::LocalOut, i32::MIN..i32::MAX, &mut packet)
 }
 
@@ -60,9 +63,8 @@ pub(super) fn tell_again<F: Tracked, const HOOKED: bool>(
     }
     let Ok(length) = tcp_reset::answer(frame.buffer, frame.length, headers) else { return refused };
     frame.length = length;
-    match parse(frame.bytes()).map(|headers| run_handlers(&context.datapath.hooks, frame, &headers)) {
-        Ok(Ok(())) => Verdict::Stolen,
-        Ok(Err(verdict)) => verdict,
-        Err(malformed) => Verdict::Drop(malformed.into()),
+    match run_handlers(&context.datapath.hooks, frame) {
+        Ok(()) => Verdict::Stolen,
+        Err(verdict) => verdict,
     }
 }
