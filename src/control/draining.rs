@@ -5,15 +5,16 @@
 
 use super::daemon::Daemon;
 use super::departure::{Cause, Departure, judge};
+use super::registry;
 use super::workers::Running;
 use crate::config::Config;
 use crate::conntrack::{Culled, Cursor, DestroyReason, Glimpse, Sentence, TimeoutPolicy};
 use crate::datapath::Datapath;
 use crate::nat::tcp_reset::TcpReset;
-use crate::service::{Backend, BackendId, Drain, Protocol, Snapshot};
+use crate::service::{Backend, BackendId, Drain, Snapshot};
 use crate::worker::Monotonic;
 use crate::xdp::Targets;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use tracing::info;
 
@@ -126,9 +127,7 @@ impl Draining {
 
     /// After a reload: who is in no pool any more leaves, who is again does not, and pools may say something else.
     pub(super) fn follow(&mut self, snapshot: &Snapshot, old: &Config, new: &Config, now: Monotonic) {
-        let pools = new.pools.iter();
-        let wanted: HashSet<_> =
-            pools.flat_map(|pool| pool.backends.iter().map(|backend| (pool.name.as_str(), backend.address))).collect();
+        let wanted = registry::keys(new);
         let said = |pool: &str| new.pool(pool).or_else(|| old.pool(pool)).map(|pool| pool.drain);
         self.leaving.retain(|id, leaving| {
             snapshot.backend(*id).is_some_and(|backend| std::ptr::eq(Arc::as_ptr(backend), leaving.backend.as_ptr()))
@@ -136,7 +135,7 @@ impl Draining {
         for backend in snapshot.backends.iter().flatten() {
             let known = self.leaving.get(&backend.id).map(|leaving| leaving.departure);
             let drain = said(&backend.pool).or(known.map(|known| known.drain)).unwrap_or_default();
-            match (wanted.contains(&(backend.pool.as_str(), backend.address())), known) {
+            match (wanted.contains(&registry::key(backend)), known) {
                 (false, _) => self.begin(backend, Cause::Removed, drain, now),
                 (true, Some(_)) => {
                     self.end(backend.id, Cause::Removed);
@@ -204,7 +203,9 @@ impl Draining {
             let Some(orders) = widest.filter(|orders| orders.room() >= 2 * STEP as usize) else { break };
             let (rules, served) = (&walk.rules, walk.served.as_deref());
             let mut judged = |glimpse: &Glimpse| match rules.get(usize::from(glimpse.owner.backend)) {
-                _ if served.is_some_and(|served| !is_served(served, glimpse)) => Sentence::Reset(DestroyReason::Unserved),
+                _ if served.is_some_and(|served| !served.serve(glimpse.vip, glimpse.state.protocol())) => {
+                    Sentence::Reset(DestroyReason::Unserved)
+                }
                 Some(Some((drain, is_due))) => judge(drain, *is_due, glimpse),
                 _ => Sentence::Spare,
             };
@@ -280,12 +281,6 @@ impl Draining {
         let looks = self.leaving.values().map(|leaving| leaving.look_at);
         self.next = looks.chain(self.served.as_ref().map(|(_, looks)| looks.at())).min().unwrap_or(NEVER);
     }
-}
-
-/// Whether packets of its client are steered to weir.
-fn is_served(served: &Targets, glimpse: &Glimpse) -> bool {
-    let protocol = Protocol::from_number(glimpse.state.protocol());
-    protocol.is_some_and(|protocol| served.serve(glimpse.vip.ip(), glimpse.vip.port(), protocol))
 }
 
 impl Leaving {

@@ -1,12 +1,13 @@
 //! What a reload does to the connections that there are: counted before it happens, one by one.
 
 use super::plan::{self, Steps, Subject};
-use super::targets;
+use super::{registry, targets};
 use crate::admin::{self, Fates, PlannedStep};
 use crate::config::Config;
 use crate::conntrack::ConnectionView;
+use crate::conntrack::l4proto::is_connectionless;
 use crate::datapath::Datapath;
-use crate::service::{Datagrams, Drain, Protocol, Snapshot};
+use crate::service::{Datagrams, Drain, Snapshot};
 use crate::xdp::Targets;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -98,31 +99,29 @@ impl Judge {
             .services
             .iter()
             .filter_map(|service| Some((service.id.0, *by_subject.get(&Subject::Service(service.name.clone()))?)));
-        let backends = snapshot.backends.iter().flatten().filter_map(|backend| {
-            let pool = new.pool(&backend.pool);
-            let stays = pool.is_some_and(|pool| pool.backends.iter().any(|other| other.address == backend.address()));
-            let drain = pool.or_else(|| old.pool(&backend.pool)).map(|pool| pool.drain).unwrap_or_default();
+        let wanted = registry::keys(new);
+        let gone = snapshot.backends.iter().flatten().filter(|backend| !wanted.contains(&registry::key(backend)));
+        let backends = gone.map(|backend| {
+            let pool = new.pool(&backend.pool).or_else(|| old.pool(&backend.pool));
             let step = by_subject.get(&Subject::Backend(backend.pool.clone(), backend.address())).copied();
-            (!stays).then_some((backend.id.0, (drain, step)))
+            (backend.id.0, (pool.map(|pool| pool.drain).unwrap_or_default(), step))
         });
         Self { targets: targets::targets(new, &BTreeSet::new()), services: services.collect(), backends: backends.collect() }
     }
 
     fn fate(&self, connection: &ConnectionView) -> (Fate, Option<usize>) {
         let vip = connection.outside().destination;
-        let protocol = Protocol::from_number(connection.protocol);
-        if !protocol.is_some_and(|protocol| self.targets.serve(vip.ip(), vip.port(), protocol)) {
+        if !self.targets.serve(vip, connection.protocol) {
             return (Fate::Reset, self.services.get(&connection.service).copied());
         }
         match self.backends.get(&connection.backend) {
             None => (Fate::Kept, None),
-            Some((drain, step)) => (depart(drain, protocol), *step),
+            Some((drain, step)) => (depart(drain, connection.protocol), *step),
         }
     }
 }
 
 /// With a backend that takes no new connections.
-fn depart(drain: &Drain, protocol: Option<Protocol>) -> Fate {
-    let stands_for_itself = matches!(protocol, Some(Protocol::Udp | Protocol::Gre | Protocol::Icmp | Protocol::Icmpv6));
-    if stands_for_itself && drain.udp == Datagrams::Rehash { Fate::Moved } else { Fate::Drained }
+fn depart(drain: &Drain, protocol: u8) -> Fate {
+    if is_connectionless(protocol) && drain.udp == Datagrams::Rehash { Fate::Moved } else { Fate::Drained }
 }

@@ -50,7 +50,7 @@ pub enum OutOfIds {
 }
 
 /// What makes a backend the same one as before.
-type Key<'a> = (&'a str, SocketAddr);
+pub(super) type Key<'a> = (&'a str, SocketAddr);
 
 impl Registry {
     /// An empty one, with which the search for SNAT ports begins somewhere else for every backend and after every start. Otherwise a
@@ -258,12 +258,14 @@ impl Registry {
     }
 }
 
-fn keys(config: &Config) -> HashSet<Key<'_>> {
+/// All backends of a config.
+pub(super) fn keys(config: &Config) -> HashSet<Key<'_>> {
     let pools = config.pools.iter();
     pools.flat_map(|pool| pool.backends.iter().map(|backend| (pool.name.as_str(), backend.address))).collect()
 }
 
-fn key(backend: &Backend) -> Key<'_> {
+/// That of a backend.
+pub(super) fn key(backend: &Backend) -> Key<'_> {
     (&backend.pool, backend.address())
 }
 

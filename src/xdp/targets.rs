@@ -3,7 +3,7 @@
 use super::{MAX_ADDRESSES, MAX_SERVICES, XdpError};
 use crate::service::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Data connections come to a VIP's TCP ports from here on; `claims_upper` of `steer.bpf.c` has the same number.
 pub const FIRST_DATA_PORT: u16 = 1024;
@@ -20,8 +20,10 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// Whether packets of clients to this port of a VIP are among it.
-    pub fn serve(&self, vip: IpAddr, port: u16, protocol: Protocol) -> bool {
+    /// Whether packets of clients to this VIP and port, of the protocol with this number, are among it.
+    pub fn serve(&self, vip: SocketAddr, protocol: u8) -> bool {
+        let Some(protocol) = Protocol::from_number(protocol) else { return false };
+        let (vip, port) = (vip.ip(), vip.port());
         let has = |port| self.services.contains(&(vip, port, protocol));
         let is_data = || protocol == Protocol::Tcp && port >= FIRST_DATA_PORT && self.data.contains(&vip);
         has(Some(port)) || has(None) || is_data()
@@ -117,8 +119,9 @@ mod tests {
         let other: IpAddr = "10.0.0.101".parse().unwrap();
         let services = [(vip, Some(21), Protocol::Tcp), (other, None, Protocol::Udp)];
         let targets = Targets { services: services.into(), data: [vip].into(), snat: BTreeSet::new() };
-        assert!(targets.serve(vip, 21, Protocol::Tcp) && !targets.serve(vip, 22, Protocol::Tcp));
-        assert!(targets.serve(vip, FIRST_DATA_PORT, Protocol::Tcp) && !targets.serve(vip, FIRST_DATA_PORT, Protocol::Udp));
-        assert!(targets.serve(other, 9, Protocol::Udp) && !targets.serve(other, 9, Protocol::Tcp));
+        let serve = |vip, port, protocol: Protocol| targets.serve(SocketAddr::new(vip, port), protocol.number());
+        assert!(serve(vip, 21, Protocol::Tcp) && !serve(vip, 22, Protocol::Tcp));
+        assert!(serve(vip, FIRST_DATA_PORT, Protocol::Tcp) && !serve(vip, FIRST_DATA_PORT, Protocol::Udp));
+        assert!(serve(other, 9, Protocol::Udp) && !serve(other, 9, Protocol::Tcp));
     }
 }
