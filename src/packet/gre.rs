@@ -1,6 +1,6 @@
 //! GRE (RFC 2784) with keys (RFC 2890), and the enhanced GRE of PPTP (RFC 2637).
 
-use super::{Malformed, be16, be32};
+use super::{Malformed, be16, be32, checksum};
 
 /// Bytes of the header without options.
 pub const HEADER: usize = 4;
@@ -49,4 +49,12 @@ pub fn key(packet: &[u8]) -> Option<u32> {
     let at = HEADER + if flags & flag::CHECKSUM != 0 { 4 } else { 0 };
     // Of a packet that is quoted, it may be cut off.
     (keyed && packet.len() >= at + 4).then(|| be32(packet, at))
+}
+
+/// Whether the checksum is right, or absent. It covers header and payload, and no pseudo header (RFC 2784, section 2.4).
+///
+/// # Panics
+/// When the parser has not passed the packet.
+pub fn checksum_holds(packet: &[u8]) -> bool {
+    be16(packet, 0) & flag::CHECKSUM == 0 || checksum::fold(checksum::sum(packet)) == 0xffff
 }

@@ -4,6 +4,7 @@ use super::packet::{Packet, Transport};
 use super::transports::{Crc, Other, chunk, dccp, gre, init, reply, request, sctp};
 use super::world::{BACK, FAMILIES, FRONT, Family, Setup, World};
 use std::net::SocketAddr;
+use weir::conntrack::l4proto::{Settings, Verify};
 use weir::datapath::DropReason;
 use weir::service::Protocol;
 
@@ -102,7 +103,7 @@ fn tunnels_are_told_apart_by_their_key() {
         world.comes_back(&keyed(backend, snat, 7), vip(family), client);
         world.drops(BACK, &keyed(backend, snat, 9), DropReason::NoService);
         // The key stands behind a checksum, which covers nothing that is rewritten.
-        let summed = |from, to| gre(from, to, KEY | CHECKSUM | SEQUENCE, &[1, 2, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1, 5]);
+        let summed = |from, to| gre(from, to, KEY | CHECKSUM | SEQUENCE, &[0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1, 5]).summed();
         world.goes_on(&summed(client, vip(family)), snat, backend);
         // Without a key: by addresses. So is PPTP, whose call ids are different in the two directions.
         world.opens(&plain(client, vip(family)), backend);
@@ -120,6 +121,39 @@ fn tunnels_are_told_apart_by_their_key() {
         world.pass(world.timeouts().gre);
         assert_eq!(world.sweep().len(), 2, "those with the keys 8 and 0xdeadbeef");
         world.opens(&keyed(other, vip(family), 8), backend);
+    }
+}
+
+/// RFC 2784, section 2.4: over header and payload. Every packet of a tunnel is looked at, since each one renews it.
+#[test]
+fn a_checksum_of_a_tunnel_is_verified_where_there_is_one() {
+    for family in FAMILIES {
+        let backend = at(family.backend(), 0);
+        let (client, any) = (at(family.client(), 0), vip(family));
+        for length in [0, 1, 2, 7, 1000] {
+            let summed = |from, to| gre(from, to, CHECKSUM, &vec![0; 4 + length]).summed();
+            let damaged = |from, to| {
+                let packet = summed(from, to);
+                let last = packet.payload.len() - 1;
+                let payload: Vec<u8> = packet.payload.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == last)).collect();
+                packet.carrying(&payload)
+            };
+            let mut world = world();
+            world.drops(FRONT, &damaged(client, any), DropReason::GreChecksum);
+            assert_eq!(world.datapath.conntrack.count(), 0);
+            let snat = world.opens(&summed(client, any), backend);
+            world.comes_back(&summed(backend, snat), any, client);
+            world.drops(FRONT, &damaged(client, any), DropReason::GreChecksum);
+            world.drops(BACK, &damaged(backend, snat), DropReason::GreChecksum);
+            // Without the flag there is none, whatever stands there.
+            world.goes_on(&gre(client, any, 0, &vec![7; length]), snat, backend);
+        }
+        // Who looks at no checksums does not look at this one, nor is it looked at where it may be partial.
+        let tracking = Settings { checksum: Verify::None, ..Settings::default() };
+        for setup in [Setup { tracking, ..Setup::default() }, Setup { recompute: true, ..Setup::default() }] {
+            let mut world = World::new(Setup { all_protocols: true, ..setup });
+            world.opens(&gre(client, any, CHECKSUM, &[1, 2, 0, 0, 5]), backend);
+        }
     }
 }
 

@@ -135,6 +135,16 @@ pub(crate) fn gre(from: SocketAddr, to: SocketAddr, flags: u16, behind: &[u8]) -
     super::packet::other(from, to, Other::Gre).carrying(&payload)
 }
 
+impl Packet {
+    /// A GRE packet with the checksum that its flags announce.
+    pub(crate) fn summed(mut self) -> Self {
+        self.payload[4..6].fill(0);
+        let sum = !ones_complement(&self.payload);
+        self.payload[4..6].copy_from_slice(&sum.to_be_bytes());
+        self
+    }
+}
+
 /// An SCTP packet with these chunks.
 pub(crate) fn sctp(from: SocketAddr, to: SocketAddr, tag: u32, chunks: &[Vec<u8>]) -> Packet {
     super::packet::other(from, to, Other::Sctp { tag, checksum: Crc::Right }).carrying(&chunks.concat())

@@ -25,9 +25,8 @@ impl L4Proto for Gre {
         word
     }
 
-    /// The checksum of GRE is optional and covers what the tunnel carries, which is its ends' business.
-    fn error(_: Packet<'_>) -> Result<(), Invalid> {
-        Ok(())
+    fn error(packet: Packet<'_>) -> Result<(), Invalid> {
+        if gre::checksum_holds(packet.transport()) { Ok(()) } else { Err(Invalid::GreChecksum) }
     }
 
     fn new(_: Packet<'_>, _: &Settings) -> Result<State, Invalid> {

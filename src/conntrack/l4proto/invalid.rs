@@ -19,6 +19,8 @@ pub enum Invalid {
     UdpChecksum,
     /// The ICMP or ICMPv6 checksum is wrong.
     IcmpChecksum,
+    /// The GRE checksum is there, and wrong.
+    GreChecksum,
     /// The SCTP checksum is wrong.
     SctpChecksum,
     /// An SCTP packet that does not open an association.
