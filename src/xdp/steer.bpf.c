@@ -7,11 +7,13 @@
 //   - the replies of backends to a SNAT address: all of TCP and UDP, and the other protocols as long as there is a service of them;
 //   - fragments of a protocol to a VIP that serves it, or to a SNAT address. Only the first fragment knows its ports, so all of them go
 //     one way;
-//   - ICMP errors to one of these addresses, about a packet that weir sent: its source is a service or a SNAT address.
+//   - ICMP errors to one of these addresses, about a packet that weir sent: its source is a service or a SNAT address;
+//   - what of all that ends before it can be told, and IPv6 with more extension headers than are read: nobody else could use it either, and
+//     weir drops it with a reason.
 // All else passes: ARP, neighbour discovery, other ICMP, ports of a VIP that are no service, errors about the host's own traffic, and
 // whatever was sent to a broadcast or multicast link address.
 //
-// What is malformed or ends too soon to be judged passes too. What is ours but comes in on a queue without a socket passes and is
+// What has no whole IP header, or a malformed one, passes too. What is ours but comes in on a queue without a socket passes and is
 // counted, so that the traffic never silently vanishes.
 //
 // No libbpf headers: the kernel's own are enough. Loops are unrolled or bounded, and only helpers of Linux 5.15 are called.
@@ -200,6 +202,12 @@ INLINE int claims_some(__u16 claims, __u8 protocol)
 	}
 }
 
+// Whether a packet of the protocol may be ours, when its ports and types cannot be seen.
+INLINE int claims_any(__u16 claims, __u8 protocol)
+{
+	return claims_all(claims, protocol) || claims_some(claims, protocol);
+}
+
 // Whether an ICMP message of this type is an echo to a VIP, or a reply to a SNAT address.
 INLINE int claims_echo(__u16 claims, __u8 type, __u8 echo, __u8 reply)
 {
@@ -232,7 +240,9 @@ INLINE int quote_is_ours4(void *start, void *end)
 	__be32 source;
 	__u16 *claims;
 
-	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
+	if ((void *)(ip + 1) > end)
+		return 1;
+	if (ip->version != 4 || ip->ihl < 5)
 		return 0;
 	source = ip->saddr;
 	claims = bpf_map_lookup_elem(&CLAIMS4, &source);
@@ -242,7 +252,7 @@ INLINE int quote_is_ours4(void *start, void *end)
 		return claims_all(*claims, ip->protocol);
 	ports = start + ip->ihl * 4;
 	if ((void *)(ports + 1) > end)
-		return 0;
+		return claims_any(*claims, ip->protocol);
 	// What weir sent from a VIP is a reply, from a SNAT address a request.
 	if (ip->protocol == IPPROTO_ICMP)
 		return claims_echo(*claims, *(__u8 *)ports, ICMP_ECHO_REPLY, ICMP_ECHO);
@@ -263,13 +273,13 @@ INLINE int packet_is_ours4(void *start, void *end)
 	if (!claims)
 		return 0;
 	if (ip->frag_off & BE16(0x3fff)) // offset or more-fragments
-		return claims_all(*claims, ip->protocol) || claims_some(*claims, ip->protocol);
+		return claims_any(*claims, ip->protocol);
 	transport = start + ip->ihl * 4;
 	if (ip->protocol == IPPROTO_ICMP) {
 		__u8 *type = transport;
 
 		if (transport + ICMP_HEADER > end)
-			return 0;
+			return claims_any(*claims, ip->protocol);
 		if (claims_echo(*claims, *type, ICMP_ECHO, ICMP_ECHO_REPLY))
 			return 1;
 		if (*type != ICMP_UNREACHABLE && *type != ICMP_SOURCE_QUENCH && *type != ICMP_TIME_EXCEEDED && *type != ICMP_PARAMETER_PROBLEM)
@@ -277,7 +287,7 @@ INLINE int packet_is_ours4(void *start, void *end)
 		return quote_is_ours4(transport + ICMP_HEADER, end);
 	}
 	if (transport + sizeof(struct ports) > end)
-		return 0;
+		return claims_any(*claims, ip->protocol);
 	return claims_port4(*claims, destination, ((struct ports *)transport)->destination, ip->protocol);
 }
 
@@ -338,7 +348,9 @@ INLINE int quote_is_ours6(void *start, void *end)
 	struct ports *ports;
 	__u16 *claims;
 
-	if ((void *)(ip + 1) > end || ip->version != 6)
+	if ((void *)(ip + 1) > end)
+		return 1;
+	if (ip->version != 6)
 		return 0;
 	source = ip->saddr;
 	claims = bpf_map_lookup_elem(&CLAIMS6, &source);
@@ -346,12 +358,12 @@ INLINE int quote_is_ours6(void *start, void *end)
 		return 0;
 	upper = walk(ip + 1, end, ip->nexthdr);
 	if (!upper.start)
-		return 0;
+		return 1;
 	if (upper.later)
 		return claims_all(*claims, upper.protocol);
 	ports = upper.start;
 	if ((void *)(ports + 1) > end)
-		return 0;
+		return claims_any(*claims, upper.protocol);
 	if (upper.protocol == IPPROTO_ICMPV6)
 		return claims_echo(*claims, *(__u8 *)ports, ICMPV6_ECHO_REPLY, ICMPV6_ECHO);
 	return claims_port6(*claims, &source, ports->source, upper.protocol);
@@ -371,8 +383,9 @@ INLINE int packet_is_ours6(void *start, void *end)
 	if (!claims)
 		return 0;
 	upper = walk(ip + 1, end, ip->nexthdr);
+	// The protocol is not known. Were it TCP, the kernel would reset the connection.
 	if (!upper.start)
-		return 0;
+		return 1;
 	if (upper.fragment)
 		switch (upper.protocol) {
 		case IPPROTO_HOPOPTS:
@@ -381,13 +394,13 @@ INLINE int packet_is_ours6(void *start, void *end)
 			// The protocol stands in the first fragment only. Were it TCP, the kernel would reset the connection; so all are ours.
 			return 1;
 		default:
-			return claims_all(*claims, upper.protocol) || claims_some(*claims, upper.protocol);
+			return claims_any(*claims, upper.protocol);
 		}
 	if (upper.protocol == IPPROTO_ICMPV6) {
 		__u8 *type = upper.start;
 
 		if (upper.start + ICMP_HEADER > end)
-			return 0;
+			return claims_any(*claims, upper.protocol);
 		if (claims_echo(*claims, *type, ICMPV6_ECHO, ICMPV6_ECHO_REPLY))
 			return 1;
 		// RFC 4443, section 2.1: errors are below 128; unreachable, too big, time exceeded, parameter problem.
@@ -396,7 +409,7 @@ INLINE int packet_is_ours6(void *start, void *end)
 		return quote_is_ours6(upper.start + ICMP_HEADER, end);
 	}
 	if (upper.start + sizeof(struct ports) > end)
-		return 0;
+		return claims_any(*claims, upper.protocol);
 	return claims_port6(*claims, &destination, ((struct ports *)upper.start)->destination, upper.protocol);
 }
 
