@@ -1,7 +1,7 @@
 //! The way of one packet that makes connections through the hooks.
 
 use super::hook::priority;
-use super::prerouting::Whose;
+use super::prerouting::{Advanced, Whose};
 use super::process::{Context, Lookup};
 use super::tracked::Tracked;
 use super::verdict::Way;
@@ -26,28 +26,30 @@ pub(super) fn run_hooks<F: Tracked, const HOOKED: bool>(
             found.entry.touch(context.now);
             Ok(port)
         }
-        Whose::Ignored(found) => go_on_ignored(context, frame, headers, lookup, &found),
-        Whose::Helpeds(found, step) => {
-            let port = helped::process(context, frame, headers, lookup, &found)?;
-            if step != Step::Ignore {
-                found.entry.touch(context.now);
-            }
-            Ok(port)
-        }
+        Whose::Advanced(found, advanced) => go_on_advanced(context, frame, headers, lookup, (&found, &advanced)),
         Whose::Nobodys => open(context, visit, frame, headers, lookup),
     }
 }
 
-#[cold]
+/// The way of a packet that its protocol has looked at. What it changed is told behind it, so that the account has it; also where it got
+/// no further, for the change stays.
 #[inline(never)]
-fn go_on_ignored<F: Tracked, const HOOKED: bool>(
+fn go_on_advanced<F: Tracked, const HOOKED: bool>(
     context: &mut Context<'_, HOOKED>,
     frame: &mut Frame<'_>,
     headers: &Headers,
     lookup: &Lookup<F>,
-    found: &Found<'_, F>,
+    (found, advanced): (&Found<'_, F>, &Advanced),
 ) -> Way<PortId> {
-    go_on(context, frame, headers, lookup, found)
+    let way = match advanced.is_helped {
+        true => helped::process(context, frame, headers, lookup, found),
+        false => go_on(context, frame, headers, lookup, found),
+    };
+    if way.is_ok() && advanced.step != Step::Ignore {
+        found.entry.touch(context.now);
+    }
+    prerouting::tell(context, found, advanced);
+    way
 }
 
 /// The way of a packet of a known connection from conntrack_in on.

@@ -35,12 +35,23 @@ pub(super) struct Opening<'a> {
 pub(super) enum Whose<'a, F: Tracked> {
     /// Nobody's (any more).
     Nobodys,
-    /// That of a connection.
+    /// That of a connection, to which it changes nothing.
     Connections(Found<'a, F>),
-    /// That of a connection, which lives no longer for it.
-    Ignored(Found<'a, F>),
-    /// That of a connection with a helper, and what it is to it.
-    Helpeds(Found<'a, F>, Step),
+    /// That of a connection whose protocol has looked at it.
+    Advanced(Found<'a, F>, Advanced),
+}
+
+/// What a packet was to its connection.
+#[derive(Debug)]
+pub(super) struct Advanced {
+    /// What becomes of it.
+    pub step: Step,
+    /// A helper reads along.
+    pub is_helped: bool,
+    /// What is to be told once it has left and is counted.
+    pub change: Option<EventKind>,
+    /// The connection ended with it.
+    pub end: Option<EventKind>,
 }
 
 /// Asks the handlers registered with a priority in `range`.
@@ -86,27 +97,35 @@ pub(super) fn conntrack_in<'a, F: Tracked, const HOOKED: bool>(
         }
         return Ok(Whose::Connections(found));
     }
-    let step = advance(context, frame, headers, &found)?;
+    let (step, change) = advance(context, frame, headers, &found)?;
+    let mut advanced = Advanced { step, is_helped: state.has(State::HELPER), change, end: None };
     if matches!(step, Step::End | Step::Reopen) && table.kill(&found) {
         context.tally.ended += 1;
-        context.tell(EventKind::Destroy(natural_end(found.entry.state())), &found);
+        advanced.end = Some(EventKind::Destroy(natural_end(found.entry.state())));
     }
-    Ok(match step {
-        Step::Reopen => Whose::Nobodys,
-        _ if state.has(State::HELPER) => Whose::Helpeds(found, step),
-        Step::Ignore => Whose::Ignored(found),
-        Step::Accept | Step::End => Whose::Connections(found),
-    })
+    if step == Step::Reopen {
+        // The packet is another connection's.
+        tell(context, &found, &advanced);
+        return Ok(Whose::Nobodys);
+    }
+    Ok(Whose::Advanced(found, advanced))
 }
 
-/// Moves the state on.
+/// Tells what a packet has changed.
+pub(super) fn tell<F: Tracked, const HOOKED: bool>(context: &Context<'_, HOOKED>, found: &Found<'_, F>, advanced: &Advanced) {
+    for event in advanced.change.into_iter().chain(advanced.end) {
+        context.tell(event, found);
+    }
+}
+
+/// Moves the state on. What is to be told of that.
 #[inline(never)]
 fn advance<F: Tracked, const HOOKED: bool>(
     context: &Context<'_, HOOKED>,
     frame: &Frame<'_>,
     headers: &Headers,
     found: &Found<'_, F>,
-) -> Way<Step> {
+) -> Way<(Step, Option<EventKind>)> {
     let packet = Whole { bytes: frame.bytes(), headers };
     validate(context, frame, packet)?;
     let reopens = matches!(headers.payload, Payload::Tcp(flags) if tcp::reopens(found, flags));
@@ -123,11 +142,11 @@ fn advance<F: Tracked, const HOOKED: bool>(
     }
     let after = found.entry.state();
     // Where the other direction changes it at the same moment that may be told twice.
-    if after.looks_different(before) && after.is_live() {
+    let change = (after.looks_different(before) && after.is_live()).then(|| {
         let assured = after.has(State::ASSURED) && !before.has(State::ASSURED);
-        context.tell(if assured { EventKind::Assured } else { EventKind::Update }, found);
-    }
-    Ok(step)
+        if assured { EventKind::Assured } else { EventKind::Update }
+    });
+    Ok((step, change))
 }
 
 /// A packet that opens or changes a connection must not be a damaged one: nobody behind weir would take back what it did.

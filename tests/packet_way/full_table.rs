@@ -1,6 +1,6 @@
 //! A full table degrades by rule: who gives way to whom, and that nobody else does.
 
-use super::packet::{ACK, FIN_ACK, Packet, RST, SYN, SYN_ACK, tcp, udp};
+use super::packet::{ACK, FIN_ACK, Packet, RST, RST_ACK, SYN, SYN_ACK, tcp, udp};
 use super::world::{BACK, FAMILIES, FRONT, Family, Setup, World};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -184,6 +184,55 @@ fn early_drops_and_everything_else_are_told() {
     assert_eq!(told(&mut world, &mut listener), ["new", "destroy early_drop"]);
     drop(listener);
     assert!(!world.datapath.conntrack.teller().is_heard());
+}
+
+/// The packet that causes an event is in its account; so are those of the sides' that came before.
+#[test]
+fn what_is_told_counts_the_packet_that_it_is_told_of() {
+    let family = Family::V4;
+    let mut world = World::default();
+    let mut listener = world.datapath.conntrack.listen().unwrap();
+    let (vip, backend, first) = (family.vip(), family.backend(), client(family, 1));
+    let snat = world.opens(&tcp(first, vip, SYN), backend);
+    world.comes_back(&tcp(backend, snat, SYN_ACK), vip, first);
+    world.goes_on(&tcp(first, vip, ACK), snat, backend);
+    world.goes_on(&tcp(first, vip, RST), snat, backend);
+    let counted = [("new", [1, 0]), ("update", [1, 1]), ("assured", [2, 1]), ("update", [3, 1])];
+    assert_eq!(accounts(&mut listener), counted);
+    // Reset by the backend before it has answered: the connection ends with that packet.
+    let snat = world.opens(&tcp(client(family, 2), vip, SYN), backend);
+    world.comes_back(&tcp(backend, snat, RST_ACK), vip, client(family, 2));
+    let told = accounts(&mut listener);
+    assert_eq!((told[0], told.last()), (("new", [1, 0]), Some(&("destroy", [1, 1]))), "{told:?}");
+    // The first reply to a datagram makes its connection assured.
+    let snat = world.opens(&udp(first, vip), backend);
+    world.comes_back(&udp(backend, snat), vip, first);
+    assert_eq!(accounts(&mut listener), [("new", [1, 0]), ("assured", [1, 1])]);
+}
+
+/// A packet that changed its connection and got no further is told of, too, and is not counted: it did not leave.
+#[test]
+fn a_change_is_told_also_where_its_packet_ends() {
+    let family = Family::V4;
+    let mut world = World::default();
+    let mut listener = world.datapath.conntrack.listen().unwrap();
+    let (vip, backend, first) = (family.vip(), family.backend(), client(family, 1));
+    let snat = world.opens(&tcp(first, vip, SYN), backend);
+    let frame = world.arriving(BACK, &tcp(backend, snat, SYN_ACK).with_ttl(1)).frame();
+    let outcome = world.send(BACK, &frame);
+    assert_eq!(outcome.moved.get("answered"), Some(&1), "{outcome:?}");
+    assert_eq!(accounts(&mut listener), [("new", [1, 0]), ("update", [1, 0])]);
+}
+
+/// Kinds of the events since the last call, and the packets of both directions in them.
+fn accounts(listener: &mut weir::conntrack::Listener) -> Vec<(&'static str, [u64; 2])> {
+    let mut heard = Vec::new();
+    listener.take(&mut heard);
+    let read = |heard: Heard| match heard {
+        Heard::Event(event) => (event.kind.label(), event.connection.account.expect("accounts are kept").packets),
+        Heard::Lost(lost) => panic!("{lost} were lost"),
+    };
+    heard.into_iter().map(read).collect()
 }
 
 fn knock_alone(world: &mut World, packet: &Packet) {
