@@ -4,6 +4,7 @@ mod access;
 mod cross;
 mod drain;
 mod health;
+mod helper;
 mod interface;
 mod limits;
 mod persistence;

@@ -3,6 +3,7 @@
 
 mod check;
 mod raw;
+mod read;
 mod report;
 mod restart;
 mod value;
@@ -273,12 +274,18 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(path: &Path, source: &str) -> Result<Self, ConfigReport> {
-        let problems = match raw::Raw::parse(source) {
-            Ok(raw) => match check::check(&raw) {
-                Ok(config) => return Ok(config),
-                Err(problems) => problems,
-            },
-            Err(problem) => vec![problem],
+        let problems = match read::read(source) {
+            Ok(document) => {
+                let (config, others) = match check::check(&document.raw) {
+                    Ok(config) => (Some(config), Vec::new()),
+                    Err(problems) => (None, problems),
+                };
+                match (document.problems(others), config) {
+                    (problems, Some(config)) if problems.is_empty() => return Ok(config),
+                    (problems, _) => problems,
+                }
+            }
+            Err(problems) => problems,
         };
         Err(ConfigReport::new(path, source, problems))
     }

@@ -2,7 +2,6 @@
 //!
 //! Values that the language requires are optional here too, so that the check can name all that are missing and not only the first.
 
-use super::report::{Place, Problem};
 use serde::Deserialize;
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
@@ -217,53 +216,4 @@ pub(super) struct Health {
     pub(super) fall: Maybe<i64>,
     pub(super) start: Maybe<String>,
     pub(super) port: Maybe<i64>,
-}
-
-impl Raw {
-    /// Reads TOML. The reader stops at the first key or type that does not fit, so there is one problem at most.
-    pub(super) fn parse(source: &str) -> Result<Self, Problem> {
-        toml::from_str(source).map_err(|error| describe(&error, source))
-    }
-}
-
-/// The reader's sentence, in the words of this config language.
-fn describe(error: &toml::de::Error, source: &str) -> Problem {
-    let span = error.span().unwrap_or(source.len()..source.len());
-    let message = error.message();
-    if let Some((key, expected)) = message.strip_prefix("unknown field ").and_then(|rest| rest.split_once(", expected ")) {
-        let allowed = expected.trim_start_matches("one of ").replace("` or `", ", ").replace('`', "");
-        return Problem::new("unknown key", format!("there is no key {key} here"), allowed).at(Place::new(span, "unknown key"));
-    }
-    if let Some((found, expected)) = message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected ")) {
-        let key = key_at(source, span.start);
-        let allowed = match source.get(span.start..).unwrap_or_default() {
-            at if at.starts_with("[[") => format!("[{key}]: there is one such table"),
-            at if at.starts_with('[') && expected == "a sequence" => format!("[[{key}]]: there may be several"),
-            _ => name_type(expected),
-        };
-        return Problem::new(key, format!("found {}", name_type(found)), allowed).at(Place::new(span, ""));
-    }
-    Problem::new("TOML", message.to_owned(), "").at(Place::new(span, ""))
-}
-
-/// The words for a type, where the reader says it in Rust's.
-fn name_type(words: &str) -> String {
-    match words {
-        "i64" => "a whole number".to_owned(),
-        "a sequence" | "sequence" => "a list".to_owned(),
-        "a map" | "map" => "a table".to_owned(),
-        _ if words.starts_with("struct ") => "a table".to_owned(),
-        _ => words.to_owned(),
-    }
-}
-
-/// The key whose value stands at `offset`: what is before the last `=`, or the name of the table if the value is one.
-fn key_at(source: &str, offset: usize) -> String {
-    let (before, after) = source.split_at_checked(offset).unwrap_or((source, ""));
-    let is_key = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    if after.starts_with('[') && before.trim_end_matches([' ', '\t']).ends_with(['\n']) || before.is_empty() {
-        return after.trim_start_matches('[').chars().take_while(|c| is_key(*c)).collect();
-    }
-    let key = before.rsplit_once('=').map_or("", |(key, _)| key.trim_end());
-    key.rsplit(|c| !is_key(c)).next().unwrap_or_default().to_owned()
 }

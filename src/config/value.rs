@@ -53,6 +53,13 @@ pub(super) fn name(text: &str) -> Result<String, Complaint> {
 
 /// A name that the kernel accepts for an interface (dev_valid_name in net/core/dev.c).
 pub(super) fn interface_name(text: &str) -> Result<String, Complaint> {
+    // Of this one it is known what it is without looking; another name of it is refused at the start.
+    if text == "lo" {
+        return refuse(
+            "\"lo\" is the loopback interface: neither clients nor backends are behind it, and it has no AF_XDP of its own",
+            "an interface that leads to clients or backends",
+        );
+    }
     let bad = text.is_empty() || text.len() > 15 || matches!(text, "." | "..");
     if bad || text.contains(|c: char| c.is_whitespace() || c.is_control() || "/:".contains(c)) {
         return refuse(

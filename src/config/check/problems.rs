@@ -1,5 +1,6 @@
 //! The list that checks write to.
 
+use crate::config::read::MISSING_HERE;
 use crate::config::value::Complaint;
 use crate::config::{Place, Problem};
 use serde_spanned::Spanned;
@@ -62,7 +63,7 @@ impl Problems {
     ) -> Option<&'a Spanned<T>> {
         if raw.is_none() {
             let last = key.rsplit('.').next().unwrap_or(key);
-            self.add(Problem::new(key, format!("the key `{last}` is missing"), allowed).at(Place::new(table, "in here")));
+            self.add(Problem::new(key, format!("the key `{last}` is missing"), allowed).at(Place::new(table, MISSING_HERE)));
         }
         raw.as_ref()
     }

@@ -1,6 +1,7 @@
 //! `[[service]]`
 
 use super::access::check_access;
+use super::helper::check_helper;
 use super::limits::check_limits;
 use super::persistence::check_persistence;
 use super::problems::{Located, Problems};
@@ -134,36 +135,6 @@ fn check_port(vip: Option<&Located<Endpoint>>, protocol: Option<&Located<Protoco
             Problem::new("service.vip", found, "an address without a port")
                 .at(Place::new(vip.span.clone(), "with a port"))
                 .at(Place::new(protocol.span.clone(), "the protocol")),
-        );
-    }
-}
-
-/// A helper reads a byte stream, and must know which connections are its own.
-fn check_helper(
-    helper: Option<&Located<Helper>>,
-    vip: Option<&Located<Endpoint>>,
-    protocol: Option<&Located<Protocol>>,
-    problems: &mut Problems,
-) {
-    let Some(helper) = helper else { return };
-    let name = helper.value.name();
-    if let Some(protocol) = protocol.filter(|protocol| protocol.value != Protocol::Tcp) {
-        let found = format!("the helper {name:?} reads TCP, and this service is on {}", protocol.value);
-        problems.add(
-            Problem::new("service.helper", found, "only with protocol = \"tcp\"")
-                .at(Place::new(helper.span.clone(), "the helper"))
-                .at(Place::new(protocol.span.clone(), "the protocol")),
-        );
-    } else if let Some(vip) = vip.filter(|vip| vip.value.port.is_none()) {
-        let found = format!("the helper {name:?} reads control connections, and this service is on every port");
-        problems.add(
-            Problem::new(
-                "service.helper",
-                found,
-                "only with the port of control connections in `vip`, such as \"10.0.0.100:21\"",
-            )
-            .at(Place::new(helper.span.clone(), "the helper"))
-            .at(Place::new(vip.span.clone(), "every port")),
         );
     }
 }
