@@ -27,13 +27,8 @@ pub enum Answer {
     },
     /// To [`super::Request::ConnectionTop`].
     Top(Box<Top>),
-    /// Something happened to a connection.
+    /// Something happened to a connection, or events are missing.
     Event(Box<ConnectionEvent>),
-    /// So many events before the next one are missing, because the client was too slow.
-    Lost {
-        /// Events.
-        count: u64,
-    },
     /// Nothing happened, and the daemon is still there.
     Idle {},
     /// To [`super::Request::Drops`].
@@ -145,7 +140,7 @@ pub struct Interface {
     pub up: bool,
     /// Its link address.
     pub mac: String,
-    /// Largest IP packet, in bytes; 0 while it is down.
+    /// Largest IP packet, in bytes.
     pub mtu: u32,
     /// How the XDP program is attached: `native` or `generic`.
     pub attached: String,
@@ -328,8 +323,8 @@ pub struct Connection {
     /// The control connection that has announced it, if it is EXPECTED.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master: Option<Control>,
-    /// Milliseconds until it is removed if nothing more comes; below 0: it is about to be.
-    pub expires_in: i64,
+    /// Milliseconds until it is removed if nothing more comes; 0: within a second.
+    pub expires_in: u32,
 }
 
 /// A control connection.

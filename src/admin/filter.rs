@@ -1,6 +1,7 @@
 //! Which connections a list is about.
 
-use crate::conntrack::ConnectionView;
+use crate::conntrack::{ConnectionView, l4proto};
+use crate::service::Protocol;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -91,7 +92,66 @@ pub struct ConnectionFilter {
     pub service: Option<String>,
 }
 
+/// A filter that no connection can ever match.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadFilter {
+    /// No such protocol.
+    #[error("there is no protocol `{found}`: allowed are {allowed}")]
+    Protocol {
+        /// As asked for.
+        found: String,
+        /// All of them.
+        allowed: String,
+    },
+    /// No such state of this protocol, or of any.
+    #[error("{whose} no state `{found}`: allowed are {allowed}")]
+    State {
+        /// Whose states were meant.
+        whose: String,
+        /// As asked for.
+        found: String,
+        /// Those that there are.
+        allowed: String,
+    },
+    /// Of a protocol without states.
+    #[error("{protocol} has no states, and here is `{found}`: allowed with tcp, sctp and dccp")]
+    Stateless {
+        /// Its name.
+        protocol: String,
+        /// As asked for.
+        found: String,
+    },
+    /// No such service.
+    #[error("there is no service `{found}`: allowed are {allowed}, and `-` for all that are in no config any more")]
+    Service {
+        /// As asked for.
+        found: String,
+        /// Those that there are.
+        allowed: String,
+    },
+}
+
+/// Of services that were removed while they had connections.
+const GONE: &str = "-";
+
 impl ConnectionFilter {
+    /// Whether there is what is named; `services` are those in force.
+    ///
+    /// # Errors
+    /// What there is not.
+    pub fn check(&self, services: &[&str]) -> Result<(), BadFilter> {
+        let protocol = self.protocol.as_deref().map(find_protocol).transpose()?;
+        if let Some(found) = &self.state {
+            check_state(protocol, found)?;
+        }
+        match &self.service {
+            Some(found) if found != GONE && !services.contains(&found.as_str()) => {
+                Err(BadFilter::Service { found: found.clone(), allowed: list(services.iter().copied()) })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a connection of `service` is asked for.
     pub fn matches(&self, connection: &ConnectionView, protocol: &str, service: &str) -> bool {
         let given = |filter: &Option<AddressFilter>, address| filter.is_none_or(|filter| filter.matches(address));
@@ -106,6 +166,37 @@ impl ConnectionFilter {
 
 fn is_state(connection: &ConnectionView, wanted: &str) -> bool {
     connection.state.is_some_and(|state| state.eq_ignore_ascii_case(wanted))
+}
+
+fn find_protocol(found: &str) -> Result<Protocol, BadFilter> {
+    let known = Protocol::ALL.iter().find(|protocol| protocol.name().eq_ignore_ascii_case(found));
+    let names = Protocol::ALL.iter().map(|protocol| protocol.name());
+    known.copied().ok_or_else(|| BadFilter::Protocol { found: found.to_owned(), allowed: list(names) })
+}
+
+fn check_state(protocol: Option<Protocol>, found: &str) -> Result<(), BadFilter> {
+    let states = protocol.map_or_else(l4proto::state_names, |protocol| l4proto::states_of(protocol.number()));
+    if states.iter().any(|state| state.eq_ignore_ascii_case(found)) {
+        return Ok(());
+    }
+    let found = found.to_owned();
+    Err(match protocol {
+        Some(protocol) if states.is_empty() => BadFilter::Stateless { protocol: protocol.to_string(), found },
+        _ => {
+            let whose = protocol.map_or("there is".to_owned(), |protocol| format!("{protocol} has"));
+            BadFilter::State { whose, found, allowed: list(states.into_iter()) }
+        }
+    })
+}
+
+/// The first of them, and how many more there are.
+fn list<'a>(names: impl Iterator<Item = &'a str> + Clone) -> String {
+    const MOST: usize = 32;
+    let mut texts: Vec<String> = names.clone().take(MOST).map(|name| format!("`{name}`")).collect();
+    if let Some(more) = names.count().checked_sub(MOST + 1) {
+        texts.push(format!("{} more", more + 1));
+    }
+    if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
 }
 
 #[cfg(test)]
@@ -140,5 +231,34 @@ mod tests {
             let error = text.parse::<AddressFilter>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("`{text}` is no address: allowed are")), "{error}");
         }
+    }
+
+    fn said(filter: ConnectionFilter, services: &[&str]) -> String {
+        filter.check(services).map_or_else(|bad| bad.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn what_there_is_not_is_refused_with_what_there_is() {
+        let named = |text: &str| Some(text.to_owned());
+        let service = |name: &str| ConnectionFilter { service: named(name), ..ConnectionFilter::default() };
+        assert_eq!(said(service("web"), &["web", "dns"]), "");
+        assert_eq!(said(service("-"), &["web"]), "");
+        let told = "there is no service `nope`: allowed are `web`, `dns`, and `-` for all that are in no config any more";
+        assert_eq!(said(service("nope"), &["web", "dns"]), told);
+        let many: Vec<String> = (0..40).map(|number| format!("s{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(said(service("nope"), &many).contains("`s31`, 8 more, and"), "{}", said(service("nope"), &many));
+
+        let state = |protocol: Option<&str>, state: &str| {
+            let (protocol, state) = (protocol.map(str::to_owned), named(state));
+            said(ConnectionFilter { protocol, state, ..ConnectionFilter::default() }, &[])
+        };
+        assert_eq!((state(None, "established"), state(Some("TCP"), "TIME_WAIT")), (String::new(), String::new()));
+        assert_eq!(state(Some("sctp"), "COOKIE_WAIT"), "");
+        assert!(state(Some("tcp"), "COOKIE_WAIT").starts_with("tcp has no state `COOKIE_WAIT`: allowed are `NONE`, `SYN_SENT`"));
+        assert!(state(None, "BOGUS").starts_with("there is no state `BOGUS`: allowed are `CLOSE`, "), "{}", state(None, "BOGUS"));
+        let told = "udp has no states, and here is `ESTABLISHED`: allowed with tcp, sctp and dccp";
+        assert_eq!(state(Some("udp"), "ESTABLISHED"), told);
+        assert!(state(Some("quic"), "CLOSE").starts_with("there is no protocol `quic`: allowed are `tcp`, `udp`"));
     }
 }

@@ -20,7 +20,7 @@ pub use answer::{
 };
 pub use client::{Client, ClientError};
 pub use draining::{Draining, Override};
-pub use filter::{AddressFilter, ConnectionFilter, NoAddress};
+pub use filter::{AddressFilter, BadFilter, ConnectionFilter, NoAddress};
 pub use request::{Flow, Request};
 pub use server::{Desk, Limits, Output, Server};
 pub use service::{Service, ServiceLimit, Sources};

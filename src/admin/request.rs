@@ -1,7 +1,10 @@
 //! What may be asked of a running daemon: one JSON object on one line.
 
 use super::ConnectionFilter;
+use crate::conntrack::l4proto;
+use crate::service::{Protocol, Shown};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::SocketAddr;
 
 /// A request. On the wire: `{"command":"status"}`. Requests without keys have braces all the same: only so does serde refuse unknown keys.
@@ -57,8 +60,8 @@ pub enum Request {
         #[serde(default = "Request::default_prefix_v6")]
         prefix_v6: u8,
     },
-    /// Answered by one [`super::Answer::Event`] each, [`super::Answer::Lost`] where some are missing, and [`super::Answer::Idle`] at
-    /// first and once a second in which nothing else comes, until the client leaves.
+    /// Answered by one [`super::Answer::Event`] each, also where some are missing, and [`super::Answer::Idle`] at first and once a
+    /// second in which nothing else comes, until the client leaves.
     ConnectionEvents {
         /// Of which connections.
         #[serde(default)]
@@ -115,6 +118,18 @@ pub enum Request {
 }
 
 impl Request {
+    /// Which connections it is about, where that can be said.
+    pub fn filter(&self) -> Option<&ConnectionFilter> {
+        match self {
+            Self::ConnectionList { filter, .. }
+            | Self::ConnectionCount { filter }
+            | Self::ConnectionFlush { filter }
+            | Self::ConnectionTop { filter, .. }
+            | Self::ConnectionEvents { filter, .. } => Some(filter),
+            _ => None,
+        }
+    }
+
     /// How many clients, services and backends are named when nobody says how many.
     pub const fn default_top() -> u16 {
         10
@@ -135,10 +150,38 @@ impl Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flow {
-    /// Sender. Port 0: not said.
+    /// Sender. Port 0: not said. Of echoes the identifier; of GRE the upper half of the key.
     pub source: SocketAddr,
-    /// Receiver.
+    /// Receiver. Of GRE the lower half of the key.
     pub destination: SocketAddr,
     /// IP protocol number.
     pub protocol: u8,
+}
+
+impl Flow {
+    /// Sender and receiver as they are shown: of GRE, the key stands in the place of ports.
+    pub fn ends(&self) -> (Shown, Shown) {
+        let (mut source, mut destination) = (self.source, self.destination);
+        if self.protocol == Protocol::Gre.number() {
+            source.set_port(0);
+            destination.set_port(0);
+        }
+        (Shown(source), Shown(destination))
+    }
+
+    /// The key of a GRE tunnel that has one.
+    pub fn key(&self) -> Option<u32> {
+        l4proto::key(self.protocol, l4proto::word(self.protocol, self.source.port(), self.destination.port()))
+    }
+}
+
+impl fmt::Display for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (source, destination) = self.ends();
+        match Protocol::from_number(self.protocol) {
+            Some(protocol) => write!(f, "{protocol} {source} -> {destination}")?,
+            None => write!(f, "protocol {} {source} -> {destination}", self.protocol)?,
+        }
+        self.key().map_or(Ok(()), |key| write!(f, ", key {key}"))
+    }
 }

@@ -207,6 +207,31 @@ fn a_killed_daemons_socket_is_taken_over_and_a_file_is_not() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "data");
 }
 
+#[test]
+fn a_flow_is_shown_as_its_protocol_has_it() {
+    let shown = |source: &str, destination: &str, protocol: u8| {
+        Flow { source: source.parse().unwrap(), destination: destination.parse().unwrap(), protocol }.to_string()
+    };
+    assert_eq!(shown("10.0.0.1:1234", "10.0.0.2:80", 6), "tcp 10.0.0.1:1234 -> 10.0.0.2:80");
+    assert_eq!(shown("10.0.0.1:0", "10.0.0.2:0", 47), "gre 10.0.0.1 -> 10.0.0.2");
+    assert_eq!(shown("10.0.0.1:1", "10.0.0.2:2", 47), "gre 10.0.0.1 -> 10.0.0.2, key 65538");
+    assert_eq!(shown("[2001:db8::1]:77", "[2001:db8::2]:0", 58), "icmpv6 [2001:db8::1]:77 -> 2001:db8::2");
+    assert_eq!(shown("10.0.0.1:0", "10.0.0.2:0", 99), "protocol 99 10.0.0.1 -> 10.0.0.2");
+}
+
+#[test]
+fn events_have_one_form_and_so_has_their_absence() {
+    let lost = ConnectionEvent::lost(7, 1_700_000_000_000);
+    let text = serde_json::to_string(&Answer::Event(Box::new(lost.clone()))).unwrap();
+    assert_eq!(text, r#"{"event":{"type":"lost","time_ms":1700000000000,"count":7}}"#);
+    assert_eq!(serde_json::from_str::<Answer>(&text).unwrap(), Answer::Event(Box::new(lost)));
+    let connection = r#""protocol":"udp","state":null,"source":"10.0.0.1:1","destination":"10.0.0.2:2","backend":"10.0.0.3:3","snat":"10.0.0.4:4","service":"dns","status":[],"seen_reply":false,"assured":false,"expires_in":0"#;
+    let text = format!(r#"{{"event":{{"type":"destroy","time_ms":5,"reason":"timeout",{connection}}}}}"#);
+    let Answer::Event(event) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
+    assert_eq!(event.connection.as_ref().map(|connection| connection.source.port()), Some(1));
+    assert_eq!(serde_json::to_string(&Answer::Event(event)).unwrap(), text);
+}
+
 /// Gives up after 20 s.
 fn wait_until(mut condition: impl FnMut() -> bool) {
     for _ in 0..4000 {

@@ -3,19 +3,33 @@
 use super::Connection;
 use serde::{Deserialize, Serialize};
 
-/// Something that happened to a connection.
+/// Something that happened to a connection, or to the stream of what happens to them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConnectionEvent {
-    /// `new`, `update`, `assured` or `destroy`.
-    pub event: String,
-    /// Why, if it was destroyed: `timeout`, `closed`, `reset`, `early_drop`, `deleted`, `drained`, `backend_removed`.
+    /// `new`, `update`, `assured` or `destroy`; or `lost`: events before the next one are missing, because the client was too slow.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// When, in milliseconds since 1970-01-01 UTC: the same for all who listen.
+    pub time_ms: u64,
+    /// Why, if it was destroyed: `timeout`, `closed`, `reset`, `early_drop`, `deleted`, `drained`, `unserved`, `backend_removed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When, in milliseconds since 1970-01-01 UTC.
-    pub time_ms: u64,
-    /// The connection as it was then.
+    /// How many were lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// The connection behind the packet that changed it; none of `lost`.
     #[serde(flatten)]
-    pub connection: Connection,
+    pub connection: Option<Connection>,
+}
+
+impl ConnectionEvent {
+    /// The type of what says that events are missing.
+    pub const LOST: &str = "lost";
+
+    /// So many are missing.
+    pub fn lost(count: u64, time_ms: u64) -> Self {
+        Self { kind: Self::LOST.to_owned(), time_ms, reason: None, count: Some(count), connection: None }
+    }
 }
 
 /// Who fills the table.

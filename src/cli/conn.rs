@@ -8,7 +8,7 @@ use super::daemon::{Daemon, print_json, unexpected};
 use super::flow::Flow;
 use crate::admin::{AddressFilter, Answer, Connection, ConnectionFilter, Request};
 use crate::conntrack::l4proto::state_names;
-use crate::service::Protocol;
+use crate::service::{Protocol, Shown};
 use clap::Parser;
 use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
@@ -249,14 +249,17 @@ fn print_header(out: &mut dyn Write) -> io::Result<()> {
 
 fn print_line(connection: &Connection, out: &mut dyn Write) -> io::Result<()> {
     let state = connection.state.as_deref().unwrap_or(if connection.seen_reply { "STREAM" } else { "UNREPLIED" });
-    let addresses = [connection.source, connection.destination, connection.backend, connection.snat];
-    // Port 0 is none: of tunnels, and of who answers an echo.
-    let shown = |address: SocketAddr| if address.port() == 0 { address.ip().to_string() } else { address.to_string() };
-    let [mut source, destination, backend, snat] = addresses.map(shown);
+    // The identifier of an echo may be 0; that of who answers is none.
+    let with_identifier = |address: SocketAddr| match connection.protocol.starts_with("icmp") {
+        true => address.to_string(),
+        false => Shown(address).to_string(),
+    };
+    let (mut source, snat) = (with_identifier(connection.source), with_identifier(connection.snat));
+    let (destination, backend) = (Shown(connection.destination).to_string(), Shown(connection.backend).to_string());
     if let Some(key) = connection.key {
         source += &format!(" key {key}");
     }
-    let expires = format!("{}s", connection.expires_in.max(0) / 1000);
+    let expires = format!("{}s", connection.expires_in / 1000);
     let cells = [&connection.protocol, state, &source, &destination, &backend, &snat, &connection.service, &expires];
     print_columns(out, cells)
 }

@@ -2,6 +2,7 @@
 
 use super::daemon::{Daemon, print_json, unexpected};
 use crate::admin::{Answer, Override, Request};
+use crate::service::Shown;
 use std::io::Write;
 
 /// Show what was set at run time, and what a reload of the file would change
@@ -40,5 +41,5 @@ fn describe(line: &Override) -> String {
     let drained = line.drained_seconds.map(|seconds| format!("drained for {seconds} s"));
     let weight = line.weight.map(|weight| format!("weight {weight}, in the config {}", line.file_weight));
     let both: Vec<String> = drained.into_iter().chain(weight).collect();
-    format!("pool {}: backend {} {}", line.pool, line.backend, both.join(", "))
+    format!("pool {}: backend {} {}", line.pool, Shown(line.backend), both.join(", "))
 }

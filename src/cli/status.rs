@@ -3,6 +3,7 @@
 use super::daemon::{Daemon, print_json, unexpected};
 use super::table::Table;
 use crate::admin::{self, Answer, Request};
+use crate::service::Shown;
 use std::io::{self, Write};
 
 /// Show what the running daemon does
@@ -102,7 +103,7 @@ fn print_backends(status: &admin::Status, out: &mut dyn Write) -> io::Result<()>
         for backend in &pool.backends {
             table.row([
                 pool.name.clone(),
-                backend.address.to_string(),
+                Shown(backend.address).to_string(),
                 backend
                     .file_weight
                     .map_or_else(|| backend.weight.to_string(), |file| format!("{} (file: {file})", backend.weight)),
@@ -134,7 +135,7 @@ fn print_draining(status: &admin::Status, out: &mut dyn Write) -> io::Result<()>
     for line in &status.draining {
         let left = line.seconds_left.map_or("no deadline".to_owned(), |seconds| format!("{seconds} s"));
         let admin::Draining { pool, backend, cause, seconds, tcp, udp, connections, .. } = line.clone();
-        table.row([pool, backend.to_string(), cause, format!("{seconds} s"), left, connections.to_string(), tcp, udp]);
+        table.row([pool, Shown(backend).to_string(), cause, format!("{seconds} s"), left, connections.to_string(), tcp, udp]);
     }
     writeln!(out)?;
     table.print(out)

@@ -1,12 +1,12 @@
 //! Who listens to what happens in the table: one client of the admin socket, on its own thread.
 
 use super::desk::{Names, describe};
+use super::wall_clock::WallClock;
 use crate::admin::{Answer, ConnectionEvent, ConnectionFilter, Output};
 use crate::conntrack::{Event, EventKind, Heard};
 use crate::datapath::Datapath;
-use crate::worker::Monotonic;
 use std::io;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// From one look at the queues to the next when there was nothing: a worker at a million events a second fills its queue in 8 ms.
 const REST: Duration = Duration::from_millis(2);
@@ -14,7 +14,12 @@ const REST: Duration = Duration::from_millis(2);
 const BEAT: Duration = Duration::from_secs(1);
 
 /// Tells what is asked for until the client leaves.
-pub(super) fn tell(datapath: &Datapath, filter: &ConnectionFilter, kinds: &[String], output: &mut Output<'_>) -> io::Result<()> {
+pub(super) fn tell(
+    datapath: &Datapath,
+    clock: &WallClock,
+    (filter, kinds): (&ConnectionFilter, &[String]),
+    output: &mut Output<'_>,
+) -> io::Result<()> {
     if let Some(unknown) = kinds.iter().find(|kind| !EventKind::LABELS.contains(&kind.as_str())) {
         let message = format!("there are no events `{unknown}`: allowed are {}", EventKind::LABELS.join(", "));
         return output.say(&Answer::Error { message });
@@ -26,7 +31,7 @@ pub(super) fn tell(datapath: &Datapath, filter: &ConnectionFilter, kinds: &[Stri
     let mut spoken: Option<Instant> = None;
     loop {
         listener.take(&mut heard);
-        let said = say_wanted(datapath, filter, kinds, heard.drain(..), output)?;
+        let said = say_wanted((datapath, clock), (filter, kinds), heard.drain(..), output)?;
         if !said && spoken.is_none_or(|spoken| spoken.elapsed() >= BEAT) {
             output.say(&Answer::Idle {})?;
         } else if !said {
@@ -40,9 +45,8 @@ pub(super) fn tell(datapath: &Datapath, filter: &ConnectionFilter, kinds: &[Stri
 
 /// `false`: nothing of it was asked for.
 fn say_wanted(
-    datapath: &Datapath,
-    filter: &ConnectionFilter,
-    kinds: &[String],
+    (datapath, clock): (&Datapath, &WallClock),
+    (filter, kinds): (&ConnectionFilter, &[String]),
     heard: impl ExactSizeIterator<Item = Heard>,
     output: &mut Output<'_>,
 ) -> io::Result<bool> {
@@ -51,44 +55,27 @@ fn say_wanted(
     }
     let snapshot = datapath.snapshot.load_full();
     let names = Names::new(&snapshot);
-    let clock = Clock::now();
+    let time = clock.look();
     let mut said = false;
     for heard in heard {
-        let answer = match heard {
-            Heard::Lost(count) => Answer::Lost { count },
+        let event = match heard {
+            Heard::Lost(count) => ConnectionEvent::lost(count, time.now()),
             Heard::Event(event) => {
                 let wanted = kinds.is_empty() || kinds.iter().any(|kind| kind == event.kind.label());
                 if !wanted || !names.matches(filter, &event.connection) {
                     continue;
                 }
-                Answer::Event(Box::new(describe_event(&event, &names, &clock)))
+                describe_event(&event, &names, time.of(event.at))
             }
         };
-        output.say(&answer)?;
+        output.say(&Answer::Event(Box::new(event)))?;
         said = true;
     }
     Ok(said)
 }
 
-fn describe_event(event: &Event, names: &Names<'_>, clock: &Clock) -> ConnectionEvent {
+fn describe_event(event: &Event, names: &Names<'_>, time_ms: u64) -> ConnectionEvent {
     let reason = if let EventKind::Destroy(reason) = event.kind { Some(reason.label().to_owned()) } else { None };
-    ConnectionEvent {
-        event: event.kind.label().to_owned(),
-        reason,
-        time_ms: clock.unix.saturating_sub(u64::from(clock.monotonic.millis().since(event.at))),
-        connection: describe(&event.connection, names, event.at),
-    }
-}
-
-/// One moment on the clock of connections and on that of the world, in milliseconds.
-struct Clock {
-    monotonic: Monotonic,
-    unix: u64,
-}
-
-impl Clock {
-    fn now() -> Self {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { monotonic: Monotonic::now(), unix: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
-    }
+    let connection = Some(describe(&event.connection, names, event.at));
+    ConnectionEvent { kind: event.kind.label().to_owned(), time_ms, reason, count: None, connection }
 }

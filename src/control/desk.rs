@@ -3,8 +3,9 @@
 //! Walks of the connection table are done on the client's own thread, since the table is shared and a walk of millions takes long;
 //! everything else is asked of the control thread, which alone knows the rest.
 
+use super::wall_clock::WallClock;
 use super::{audience, effects, top};
-use crate::admin::{self, Answer, Connection, ConnectionFilter, Desk, Flow, Output, Request};
+use crate::admin::{self, Answer, BadFilter, Connection, ConnectionFilter, Desk, Flow, Output, Request};
 use crate::config::Config;
 use crate::conntrack::{AccountView, ConnectionView, DestroyReason, Expectation, Millis, TupleView};
 use crate::datapath::Datapath;
@@ -34,6 +35,7 @@ pub(super) struct Question {
 /// Answers clients.
 pub(super) struct FrontDesk {
     datapath: Arc<Datapath>,
+    clock: WallClock,
     in_force: Arc<ArcSwap<Config>>,
     questions: Sender<Question>,
     /// Set when connections were ended, for their room to be free soon.
@@ -45,7 +47,7 @@ impl FrontDesk {
     /// A desk, and where its questions for the control thread come out; `waker` is woken for each.
     pub(super) fn new(datapath: Arc<Datapath>, in_force: Arc<ArcSwap<Config>>, waker: Arc<Waker>) -> (Self, Receiver<Question>) {
         let (questions, asked) = channel();
-        (Self { datapath, in_force, questions, ended: Arc::default(), waker }, asked)
+        (Self { datapath, clock: WallClock::default(), in_force, questions, ended: Arc::default(), waker }, asked)
     }
 
     /// Set whenever a client has ended connections.
@@ -64,6 +66,13 @@ impl FrontDesk {
         let asked = self.questions.send(Question { request, reply }).is_ok() && self.waker.wake().is_ok();
         let answer = asked.then(|| answer.recv_timeout(PATIENCE).ok()).flatten();
         answer.unwrap_or_else(|| Answer::Error { message: "the daemon is stopping or busy; try again".into() })
+    }
+
+    /// What matches nothing because it is misspelt must not look like an empty table.
+    fn check(&self, filter: &ConnectionFilter) -> Result<(), BadFilter> {
+        let snapshot = self.datapath.snapshot.load();
+        let names: Vec<&str> = snapshot.services.iter().map(|service| service.name.as_str()).collect();
+        filter.check(&names)
     }
 
     fn list(&self, filter: &ConnectionFilter, limit: Option<u64>, output: &mut Output<'_>) -> io::Result<()> {
@@ -149,6 +158,9 @@ impl FrontDesk {
 
 impl Desk for FrontDesk {
     fn answer(&self, request: Request, output: &mut Output<'_>) -> io::Result<()> {
+        if let Some(Err(bad)) = request.filter().map(|filter| self.check(filter)) {
+            return output.say(&Answer::Error { message: bad.to_string() });
+        }
         match request {
             Request::ConnectionList { filter, limit } => self.list(&filter, limit, output),
             Request::ExpectationList {} => self.list_expectations(output),
@@ -159,7 +171,7 @@ impl Desk for FrontDesk {
             Request::ConnectionTop { filter, limit, prefix_v4, prefix_v6 } => {
                 output.say(&top::survey(&self.datapath, &filter, usize::from(limit), (prefix_v4, prefix_v6)))
             }
-            Request::ConnectionEvents { filter, kinds } => audience::tell(&self.datapath, &filter, &kinds, output),
+            Request::ConnectionEvents { filter, kinds } => audience::tell(&self.datapath, &self.clock, (&filter, &kinds), output),
             Request::Plan { name, config } => output.say(&self.plan(&name, &config)),
             Request::Status {}
             | Request::Drops {}
@@ -174,8 +186,7 @@ impl Desk for FrontDesk {
 }
 
 fn none_like(flow: Flow) -> Answer {
-    let (protocol, source, destination) = (protocol_name(flow.protocol), flow.source, flow.destination);
-    Answer::Error { message: format!("no connection has a {protocol} packet from {source} to {destination}") }
+    Answer::Error { message: format!("no connection has this packet: {flow}") }
 }
 
 /// Names of services by their index.
@@ -219,7 +230,7 @@ pub(super) fn describe(view: &ConnectionView, names: &Names<'_>, now: Millis) ->
         assured: view.assured,
         account: view.account.map(|account| describe_account(&account, now)),
         master: view.master.as_ref().map(describe_control),
-        expires_in: i64::from(view.timeout) - i64::from(silent),
+        expires_in: view.timeout.saturating_sub(silent),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::conntrack::{Culled, Cursor, DestroyReason, Glimpse, Sentence, TimeoutPolicy};
 use crate::datapath::Datapath;
 use crate::nat::tcp_reset::TcpReset;
-use crate::service::{Backend, BackendId, Drain, Snapshot};
+use crate::service::{Backend, BackendId, Drain, Shown, Snapshot};
 use crate::worker::Monotonic;
 use crate::xdp::Targets;
 use std::collections::BTreeMap;
@@ -267,7 +267,7 @@ impl Draining {
                 let seconds = now.nanos_since(since) / 1_000_000_000;
                 info!(
                     "backend {} of pool {}, {}: no connection left after {seconds} s",
-                    backend.address(),
+                    Shown(backend.address()),
                     backend.pool,
                     cause.name()
                 );

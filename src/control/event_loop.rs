@@ -2,6 +2,7 @@
 
 use super::complaints::Complaints;
 use super::daemon::Daemon;
+use super::notify::notify;
 use super::reload::Force;
 use super::watch::Watch;
 use super::{StartError, start};
@@ -58,13 +59,6 @@ fn register(poll: &Poll, signals: &mut Signals, daemon: &Daemon, listener: &mut 
     poll.registry().register(&mut SourceFd(&daemon.monitor.as_raw_fd()), KERNEL, Interest::READABLE)?;
     poll.registry().register(&mut SourceFd(&daemon.watch.fd()), FILE, Interest::READABLE)?;
     poll.registry().register(listener, ADMIN, Interest::READABLE)
-}
-
-/// To the service manager, if there is one.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        warn!("the service manager could not be told: {error}");
-    }
 }
 
 fn serve(

@@ -6,7 +6,7 @@ use super::status::write_mac;
 use crate::admin::{Answer, Explanation, Flow};
 use crate::conntrack::{ConnectionView, Direction, Expectation};
 use crate::datapath::{DropReason, Next, Preview, Why};
-use crate::service::{Backend, Protocol, Service};
+use crate::service::{Backend, Protocol, Service, Shown};
 use crate::worker::Monotonic;
 use crate::xdp::FIRST_DATA_PORT;
 use std::net::{IpAddr, SocketAddr};
@@ -77,7 +77,8 @@ impl Story {
             (false, false) if is_data => "is a port to which data connections of a helper may come",
             (false, false) => "is no service and no SNAT address: the kernel gets the packet, untouched",
         };
-        self.say(format!("steering: {protocol} to {} {what}", self.flow.destination));
+        let key = self.flow.key().map(|key| format!(" with key {key}")).unwrap_or_default();
+        self.say(format!("steering: {protocol} to {}{key} {what}", self.flow.ends().1));
         if let [_, _, ..] = daemon.workers[..] {
             let workers = daemon.workers.len();
             self.say(format!("worker: that of the queue which the network card chooses, one of {workers}"));
@@ -98,14 +99,16 @@ impl Story {
     fn known(&mut self, daemon: &Daemon, connection: &ConnectionView, direction: Direction) {
         let (protocol, original, reply) = (protocol_name(connection.protocol), connection.original, connection.reply);
         let inside = connection.inside();
-        let state = connection.state.unwrap_or_default();
-        self.say(format!("conntrack: known {protocol} connection {state}, {} -> {}", original.source, original.destination));
+        let state = connection.state.map(|state| format!(" {state}")).unwrap_or_default();
+        let key = connection.key.map(|key| format!(" with key {key}")).unwrap_or_default();
+        let (client, vip) = (Shown(original.source), Shown(original.destination));
+        self.say(format!("conntrack: known {protocol} connection{state}{key}, {client} -> {vip}"));
         let (source, destination) = match direction {
             Direction::Original => (reply.destination, reply.source),
             Direction::Reply => (original.destination, original.source),
         };
         let which = if direction == Direction::Original { "original" } else { "reply" };
-        self.say(format!("nat: {which} direction, rewritten to {source} -> {destination}"));
+        self.say(format!("nat: {which} direction, rewritten to {} -> {}", Shown(source), Shown(destination)));
         self.told.backend = Some(inside.source);
         self.told.snat = Some(inside.destination);
         let snapshot = daemon.datapath.snapshot.load();
@@ -125,6 +128,7 @@ impl Story {
     }
 
     fn chosen(&mut self, service: &Service, backend: &Backend, why: Why, target: SocketAddr) {
+        let target = Shown(target);
         let (scheduler, pool, member) = (service.scheduler.name(), &backend.pool, &backend.member);
         match why {
             Why::Scheduled => {}
@@ -153,8 +157,11 @@ impl Story {
         let (first, last) = snat.ports.into_inner();
         let what = match protocol {
             Protocol::Icmp | Protocol::Icmpv6 => format!("with the next identifier that is free toward {}", target.ip()),
-            Protocol::Gre => format!("if no other client has a tunnel with the same key by it to {}", target.ip()),
-            _ => format!("with the next of the ports {first}-{last} that is free toward {target}"),
+            Protocol::Gre => {
+                let which = self.flow.key().map_or("without a key".to_owned(), |key| format!("with key {key}"));
+                format!("if no other client has a tunnel {which} by it to {}", target.ip())
+            }
+            _ => format!("with the next of the ports {first}-{last} that is free toward {}", Shown(target)),
         };
         self.say(format!("nat: source {} {what}", addresses.join(" or ")));
     }

@@ -4,7 +4,7 @@ use super::daemon::Daemon;
 use super::registry::refresh;
 use crate::config::{Config, Quorum};
 use crate::health::{Handshakes, HealthEvent};
-use crate::service::{BackendId, Pool, Snapshot};
+use crate::service::{BackendId, Pool, Shown, Snapshot};
 use crate::worker::Monotonic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -73,7 +73,7 @@ impl Daemon {
             self.ward.heed(&change, now());
             let Some(backend) = snapshot.backend(change.backend) else { continue };
             if backend.weight().share != change.share {
-                let (address, pool, why) = (backend.address(), &backend.pool, &change.why);
+                let (address, pool, why) = (Shown(backend.address()), &backend.pool, &change.why);
                 info!("backend {address} of pool {pool} gets {} % of its weight: {why}", change.share);
                 backend.change_weight(|weight| weight.share = change.share);
                 self.reweighed.insert(backend.pool.clone());
@@ -106,7 +106,7 @@ impl Daemon {
         }
         for item in &news {
             let Some(backend) = snapshot.backend(item.backend) else { continue };
-            let (address, pool, text) = (backend.address(), &backend.pool, &item.text);
+            let (address, pool, text) = (Shown(backend.address()), &backend.pool, &item.text);
             match item.bad {
                 true => warn!("backend {address} of pool {pool} {text}"),
                 false => info!("backend {address} of pool {pool} {text}"),

@@ -14,6 +14,7 @@ mod expiry;
 mod explain;
 mod health;
 mod interface;
+mod notify;
 mod overrides;
 mod placement;
 mod plan;
@@ -26,6 +27,7 @@ mod state_file;
 mod status;
 mod targets;
 mod top;
+mod wall_clock;
 mod watch;
 mod workers;
 

@@ -6,7 +6,7 @@ use super::plan;
 use super::registry::refresh;
 use crate::admin::{self, Answer};
 use crate::config::{Config, Overrides};
-use crate::service::{Backend, Snapshot};
+use crate::service::{Backend, Shown, Snapshot};
 use crate::worker::Monotonic;
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -97,7 +97,7 @@ impl Daemon {
             let weight = backend.weight();
             let weighed = weight.overridden.map(|is| format!("weight {} again, before {is}", weight.configured));
             let both: Vec<&str> = [drained].into_iter().chain(weighed.as_deref()).filter(|part| !part.is_empty()).collect();
-            format!("pool {}: backend {} {}", backend.pool, backend.address(), both.join(", "))
+            format!("pool {}: backend {} {}", backend.pool, Shown(backend.address()), both.join(", "))
         };
         let snapshot = self.datapath.snapshot.load_full();
         snapshot.backends.iter().flatten().filter(|backend| is_overridden(backend)).map(sentence).collect()
@@ -145,7 +145,7 @@ impl Daemon {
 
 fn list(addresses: impl Iterator<Item = SocketAddr>) -> String {
     const MOST: usize = 16;
-    let mut texts: Vec<String> = addresses.map(write).collect();
+    let mut texts: Vec<String> = addresses.map(|address| Shown(address).to_string()).collect();
     if texts.len() > MOST {
         let more = texts.split_off(MOST).len();
         texts.push(format!("{more} more"));
@@ -153,13 +153,8 @@ fn list(addresses: impl Iterator<Item = SocketAddr>) -> String {
     texts.join(", ")
 }
 
-/// As in the config: port 0 stands for none.
-fn write(address: SocketAddr) -> String {
-    if address.port() == 0 { address.ip().to_string() } else { address.to_string() }
-}
-
 fn name(backend: &Backend) -> String {
-    format!("backend {} of pool {}", write(backend.address()), backend.pool)
+    format!("backend {} of pool {}", Shown(backend.address()), backend.pool)
 }
 
 fn left(backend: &Backend) -> String {

@@ -1,10 +1,12 @@
 //! What a reload changes, in sentences.
 
 use super::departure;
-use crate::config::{Backend, Config, Overrides, Pool, Service};
-use crate::conntrack::Spared;
-use crate::service::Helper;
+use crate::config::{Backend, Config, Overrides, Pool, Service, brief};
+use crate::conntrack::l4proto::{self, Verify};
+use crate::conntrack::{Spared, Timeouts};
+use crate::service::{Helper, Shown};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Whose connections do not simply go on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -66,19 +68,17 @@ pub(super) fn plan(old: &Config, new: &Config) -> Steps {
     plan_quorums(old, new, &mut steps);
     plan_pools(old, new, &mut steps);
     plan_snat(old, new, &mut steps);
+    plan_access(old, new, &mut steps);
     if old.timeouts != new.timeouts {
-        steps.push("timeouts: changed, for all connections from now on".into());
+        steps.push(format!("timeouts: {}, for all connections from now on", changed_timeouts(old.timeouts, new.timeouts)));
     } else {
-        plan_access(old, new, &mut steps);
         plan_timeouts(old, new, &mut steps);
     }
     if old.spared != new.spared {
         let whose = if new.spared == Spared::Nobody { "may" } else { "do not" };
         steps.push(format!("conntrack: established connections {whose} give way when the table is full"));
     }
-    if old.tracking != new.tracking {
-        steps.push("tracking: changed, for all connections from now on".into());
-    }
+    plan_tracking(&old.tracking, &new.tracking, &mut steps);
     if old.reload.watch != new.reload.watch {
         let what = if new.reload.watch { "applied once it has settled" } else { "applied when asked for" };
         steps.push(format!("reload: an edit of the file is {what}"));
@@ -164,8 +164,31 @@ fn plan_timeouts(old: &Config, new: &Config, steps: &mut Steps) {
     for service in &new.services {
         let known = old.services.iter().find(|known| known.name == service.name);
         if known.is_some_and(|known| known.timeouts != service.timeouts) {
-            steps.push(format!("service {}: timeouts changed, for all its connections from now on", service.name));
+            let changed = known.map(|known| changed_timeouts(known.timeouts, service.timeouts)).unwrap_or_default();
+            steps.push(format!("service {}: timeouts {changed}, for all its connections from now on", service.name));
         }
+    }
+}
+
+/// Each that is another one now.
+fn changed_timeouts(mut old: Timeouts, mut new: Timeouts) -> String {
+    let written = |timeout: u32| brief(Duration::from_millis(timeout.into()));
+    let changed = Timeouts::KEYS.iter().filter_map(|key| {
+        let (before, now) = (*old.get_mut(key)?, *new.get_mut(key)?);
+        (before != now).then(|| format!("{key} {} (before {})", written(now), written(before)))
+    });
+    changed.collect::<Vec<_>>().join(", ")
+}
+
+fn plan_tracking(old: &l4proto::Settings, new: &l4proto::Settings, steps: &mut Steps) {
+    let verified = |verify: Verify| Verify::NAMES.iter().find(|(_, known)| *known == verify).map_or("", |(name, _)| *name);
+    let keys = |settings: &l4proto::Settings| {
+        let switches = [settings.tcp_be_liberal, settings.tcp_loose].map(|is_on| is_on.to_string());
+        let [liberal, loose] = switches;
+        [("tcp_be_liberal", liberal), ("tcp_loose", loose), ("checksum", verified(settings.checksum).to_owned())]
+    };
+    for ((key, before), (_, now)) in keys(old).iter().zip(&keys(new)).filter(|(before, now)| before != now) {
+        steps.push(format!("conntrack: {key} {now}, before {before}, for all connections from now on"));
     }
 }
 
@@ -192,12 +215,12 @@ fn plan_pool(old: &Pool, new: &Pool, steps: &mut Steps) {
     let find = |pool: &Pool, address: SocketAddr| pool.backends.iter().find(|backend| backend.address == address).copied();
     for backend in &new.backends {
         match find(old, backend.address) {
-            None => steps.push(format!("pool {name}: backend {} added, weight {}", backend.address, backend.weight)),
+            None => steps.push(format!("pool {name}: backend {} added, weight {}", Shown(backend.address), backend.weight)),
             Some(known) => plan_backend(name, &known, backend, steps),
         }
     }
     for gone in old.backends.iter().filter(|backend| find(new, backend.address).is_none()) {
-        let sentence = format!("pool {name}: backend {} removed, {}", gone.address, departure::sentence(&new.drain));
+        let sentence = format!("pool {name}: backend {} removed, {}", Shown(gone.address), departure::sentence(&new.drain));
         steps.push_felt_by(vec![Subject::Backend(name.clone(), gone.address)], sentence);
     }
     let rules = [
@@ -227,7 +250,7 @@ fn plan_backend(pool: &str, old: &Backend, new: &Backend, steps: &mut Steps) {
         ("max_connections", most(new.max_connections), most(old.max_connections)),
     ];
     for (what, now, before) in changes.iter().filter(|(_, now, before)| now != before) {
-        steps.push(format!("pool {pool}: backend {} {what} {now}, before {before}", new.address));
+        steps.push(format!("pool {pool}: backend {} {what} {now}, before {before}", Shown(new.address)));
     }
 }
 
@@ -367,11 +390,34 @@ mod tests {
                 "snat: address 10.0.0.202 added",
                 "snat: address 10.0.0.201 takes no new connections and is removed once its last one ended",
                 "snat: ports 2000-3000 for new connections",
-                "timeouts: changed, for all connections from now on",
+                "timeouts: udp 5s (before 30s), for all connections from now on",
             ]
         );
         let plan = plan_of(&[("[snat]", "[conntrack]\nevict_established = true\n[snat]")]);
         assert_eq!(plan, ["conntrack: established connections may give way when the table is full"]);
+    }
+
+    #[test]
+    fn what_tracking_does_otherwise_is_named() {
+        let told = plan_of(&[("[snat]", "[conntrack]\ntcp_loose = true\nchecksum = \"all\"\n[snat]")]);
+        assert_eq!(
+            told,
+            [
+                "conntrack: tcp_loose true, before false, for all connections from now on",
+                "conntrack: checksum all, before changes, for all connections from now on",
+            ]
+        );
+        let told = plan_of(&[("pool = \"web\"\n", "pool = \"web\"\ntimeouts = { tcp_close = \"2s\" }\n")]);
+        assert_eq!(told, ["service web: timeouts tcp_close 2s (before 10s), for all its connections from now on"]);
+    }
+
+    #[test]
+    fn addresses_without_a_port_are_shown_without_one() {
+        let before = BEFORE.replace("100:80", "100").replace(".1:80", ".1").replace(".2:80", ".2");
+        let after = before.replace("{ address = \"10.1.0.2\" }", "{ address = \"10.1.0.3\", weight = 7 }");
+        let told = plan(&config(&before), &config(&after)).sentences();
+        let gone = "pool web: backend 10.1.0.2 removed, its connections go on until they end";
+        assert_eq!(told, ["pool web: backend 10.1.0.3 added, weight 7", gone]);
     }
 
     #[test]

@@ -95,7 +95,8 @@ impl Daemon {
             name: interface.name.clone(),
             up: port.mtu() > 0,
             mac: write_mac(port.mac()),
-            mtu: port.mtu(),
+            // That of the port says 0 for an interface that is down.
+            mtu: self.mirror.link(interface.port).map_or(interface.mtu, |link| link.mtu),
             attached: interface.steering.mode().name().to_owned(),
             queues,
             redirected: counters.redirected,

@@ -8,7 +8,7 @@ use super::desk::Names;
 use crate::admin::{Answer, ConnectionFilter, Share, Top};
 use crate::conntrack::ConnectionView;
 use crate::datapath::Datapath;
-use crate::service::BackendId;
+use crate::service::{BackendId, Shown};
 use ipnet::IpNet;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -39,7 +39,7 @@ pub(super) fn survey(datapath: &Datapath, filter: &ConnectionFilter, limit: usiz
     });
     let backend_name = |id: u16| {
         let backend = snapshot.backend(BackendId(id));
-        backend.map_or_else(|| "-".to_owned(), |backend| format!("{} {}", backend.pool, backend.address()))
+        backend.map_or_else(|| "-".to_owned(), |backend| format!("{} {}", backend.pool, Shown(backend.address())))
     };
     Answer::Top(Box::new(Top {
         connections,

@@ -62,8 +62,10 @@ fn addresses_come_back() {
         lab.node.ip(&format!("address delete {}/32 dev outside", Family::V4.vip()));
         wait_until("the VIP to be back", SOON, || there(lab));
 
+        let mtu = lab.weir().status()["interfaces"][0]["mtu"].clone();
         lab.node.ip("link set outside down");
         wait_until("the interface to be seen down", SOON, || (lab.weir().status()["interfaces"][0]["up"] == false).then_some(()));
+        assert_eq!((&lab.weir().status()["interfaces"][0]["mtu"], mtu.as_u64()), (&mtu, Some(1500)), "it has one all the same");
         lab.node.ip("link set outside up\naddress replace fd00:1::1/64 dev outside nodad");
         wait_until("both VIPs to be back", SOON, || there(lab));
         for family in Family::BOTH {

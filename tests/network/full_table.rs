@@ -70,7 +70,7 @@ fn what_happens_to_connections_is_told_as_it_happens() {
         let client = stream.local_addr().expect("an address").to_string();
         assert_eq!(finish_request(stream).expect("an answer"), "HTTP/1.1 200 OK");
         let story = events.of(&client, "destroy");
-        let kinds: Vec<&str> = story.iter().filter_map(|event| event["event"].as_str()).collect();
+        let kinds: Vec<&str> = story.iter().filter_map(|event| event["type"].as_str()).collect();
         assert_eq!((kinds[0], kinds.contains(&"assured"), kinds.contains(&"update")), ("new", true, true), "{kinds:?}");
         let last = story.last().expect("the end");
         assert!(["closed", "reset"].contains(&last["reason"].as_str().expect("a reason")), "{last}");
@@ -259,7 +259,7 @@ impl Events {
 
     fn gather(&mut self) {
         for event in self.lines.try_iter() {
-            assert_ne!(event["event"], "lost", "{event}");
+            assert_ne!(event["type"], "lost", "{event}");
             let client = event["source"].as_str().expect("a source").to_owned();
             self.by_client.entry(client).or_default().push(event);
         }
@@ -277,7 +277,7 @@ impl Events {
         wait_until(&format!("{last} of {client}"), Duration::from_secs(20), || {
             self.gather();
             let story = self.by_client.get(client)?;
-            story.iter().any(|event| event["event"] == last).then(|| story.clone())
+            story.iter().any(|event| event["type"] == last).then(|| story.clone())
         })
     }
 }

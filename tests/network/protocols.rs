@@ -291,7 +291,34 @@ fn tunnels_by_key() {
         wait_until("a clash", SOON, clash);
         let shown = lab.weir().command("conn show 10.1.0.2 10.1.0.100 gre --key 1 --json").stdout;
         assert!(shown.contains("\"key\": 1") || shown.contains("\"key\":1"), "{shown}");
+        what_commands_say_of_tunnels(lab);
     });
+}
+
+/// No ports where there are none, keys where there are some, and no silence about what there is not.
+fn what_commands_say_of_tunnels(lab: &mut Lab) {
+    for command in ["conn list --proto gre", "conn show 10.1.0.2 10.1.0.100 gre --key 1", "conn top", "status"] {
+        let said = lab.weir().command(command).stdout;
+        assert!(said.contains("10.2.0.1") && !said.contains(":0 ") && !said.contains(":0\n"), "{command}: {said}");
+    }
+    let said = lab.weir().command("explain 10.1.0.2 10.1.0.100 gre --key 1").stdout;
+    assert!(said.contains("steering: gre to 10.1.0.100 with key 1 is a service"), "{said}");
+    assert!(said.contains("known gre connection with key 1, 10.1.0.2 -> 10.1.0.100\n"), "{said}");
+    let said = lab.weir().command("explain 10.1.0.2 10.1.0.100 gre --key 77").stdout;
+    assert!(said.contains("no other client has a tunnel with key 77 by it to 10.2.0.1"), "{said}");
+    let refused = lab.weir().command("conn show 10.1.0.2 10.1.0.100 gre --key 77");
+    assert!(refused.stderr.contains("no connection has this packet: gre 10.1.0.2 -> 10.1.0.100, key 77"), "{refused}");
+    for (command, why) in [
+        ("conn list --service nope", "there is no service `nope`: allowed are `"),
+        ("conn count --service nope", "there is no service `nope`: allowed are `"),
+        ("conn delete --service nope", "there is no service `nope`: allowed are `"),
+        ("conn top --proto tcp --state COOKIE_WAIT", "tcp has no state `COOKIE_WAIT`: allowed are `NONE`"),
+        ("conn events --proto gre --state CLOSE", "gre has no states, and here is `CLOSE`"),
+    ] {
+        let refused = lab.weir().command(command);
+        assert_eq!((refused.code(), refused.stderr.contains(why)), (Some(1), true), "{command}: {refused}");
+    }
+    assert!(lab.weir().command("conn count").stdout.trim().parse::<u32>().is_ok_and(|count| count > 0), "nothing was deleted");
 }
 
 /// RFC 1071 over the pseudo header and the packet.

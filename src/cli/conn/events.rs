@@ -1,11 +1,10 @@
 //! `weir conn events`: the stream of what happens to connections.
 
 use super::Filter;
-use crate::admin::{Answer, Request};
+use crate::admin::{Answer, ConnectionEvent, Request};
 use crate::cli::daemon::{Daemon, unexpected};
 use crate::conntrack::EventKind;
 use serde::Serialize;
-use serde_json::json;
 use std::io::{self, Write};
 
 #[derive(Debug, clap::Args)]
@@ -23,7 +22,7 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// Prints each event as it comes, and `{"event":"lost","count":N}` where we were too slow.
+    /// Prints each event as it comes, and one of the type `lost` where we were too slow.
     pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
         let mut client = self.daemon.connect()?;
         let mut answer =
@@ -32,10 +31,9 @@ impl Events {
         while left > 0 {
             match &answer {
                 Answer::Event(event) => {
-                    left -= 1;
+                    left -= u64::from(event.kind != ConnectionEvent::LOST);
                     print_line(out, event)?;
                 }
-                Answer::Lost { count } => print_line(out, &json!({ "event": "lost", "count": count }))?,
                 Answer::Idle {} => {}
                 other => return unexpected(other),
             }

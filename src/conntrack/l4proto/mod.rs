@@ -301,11 +301,19 @@ pub fn state_name(state: State) -> Option<&'static str> {
     }
 }
 
+/// Names of the states of a protocol; of one without states there are none.
+pub fn states_of(protocol: u8) -> Vec<&'static str> {
+    match protocol {
+        Tcp::NUMBER => TcpState::ALL.iter().map(|state| state.name()).collect(),
+        Sctp::NUMBER => SctpState::ALL.iter().map(|state| state.name()).collect(),
+        Dccp::NUMBER => DccpState::ALL.iter().map(|state| state.name()).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Names of states of any protocol, without doublets.
 pub fn state_names() -> Vec<&'static str> {
-    let names = TcpState::ALL.iter().map(|state| state.name());
-    let names = names.chain(SctpState::ALL.iter().map(|state| state.name()));
-    let mut names: Vec<_> = names.chain(DccpState::ALL.iter().map(|state| state.name())).collect();
+    let mut names: Vec<_> = [Tcp::NUMBER, Sctp::NUMBER, Dccp::NUMBER].into_iter().flat_map(states_of).collect();
     names.sort_unstable();
     names.dedup();
     names
