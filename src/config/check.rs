@@ -4,7 +4,7 @@ mod access;
 mod cross;
 mod drain;
 mod health;
-mod helper;
+mod helped;
 mod interface;
 mod limits;
 mod persistence;

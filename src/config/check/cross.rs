@@ -1,7 +1,7 @@
 //! What must hold between services, pools and SNAT addresses.
 
 use super::problems::{Located, Problems};
-use super::{helper, persistence, pool, service, snat};
+use super::{helped, persistence, pool, service, snat};
 use crate::config::value::{Endpoint, family, quoted};
 use crate::config::{Place, Problem};
 use crate::schedule::Kind;
@@ -23,7 +23,7 @@ pub(super) fn check_together(
 ) {
     check_counts(services, pools, problems);
     check_steered(services, snat, problems);
-    helper::check_data_ports(services, problems);
+    helped::check_data_ports(services, problems);
     check_own_addresses(services, pools, snat, problems);
     for pool in pools {
         check_probe_port(pool, problems);

@@ -1,7 +1,7 @@
 //! `[[service]]`
 
 use super::access::check_access;
-use super::helper::check_helper;
+use super::helped::check_helper;
 use super::limits::check_limits;
 use super::persistence::check_persistence;
 use super::problems::{Located, Problems};
