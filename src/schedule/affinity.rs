@@ -27,10 +27,21 @@ struct Built {
 
 /// Members that a client asks before it takes the rest as it comes. With half of them down, one client in 65,536 finds none.
 const PREFERENCES: usize = 16;
-/// Those of them of which one that is full is passed over.
-const NEAR: usize = 3;
+/// Those that have weight and room but do not suit, after which nobody else is asked.
+const UNFIT: u32 = 3;
 /// Fixed: nodes with another seed would send a client elsewhere.
 const CLIENT_SEED: u64 = 0x7765_6972_2d73_7263; // "weir-src"
+
+/// Whom a client prefers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Preferred {
+    /// The first one that suits.
+    Suits(usize),
+    /// None of the first few does; the first of them.
+    NoneSuits(usize),
+    /// None of those that it asks has weight.
+    Nobody,
+}
 
 impl Affinity {
     pub(super) fn new(size: u32, members: &[Arc<Member>]) -> Self {
@@ -48,19 +59,29 @@ impl Affinity {
         self.built.store(Arc::new(Built { weights, places, rest: rest(members) }));
     }
 
-    /// The first member in the client's order that has weight and that `suits`; `None`: none of the first few.
-    pub(super) fn first(&self, client: IpAddr, members: &[Arc<Member>], suits: impl Fn(&Member) -> bool) -> Option<usize> {
+    /// Who comes first in the client's order of those that have weight, room, and that `suit`; given up at the `patience`-th that is full.
+    pub(super) fn first(
+        &self,
+        client: IpAddr,
+        members: &[Arc<Member>],
+        patience: u32,
+        suits: impl Fn(&Member) -> bool,
+    ) -> Preferred {
         let built = self.built.load();
-        let suits = |index: &usize| members.get(*index).is_some_and(|member| member.weight() > 0 && suits(member));
-        preferences(hash_address(CLIENT_SEED, client), &built.places).find(suits)
-    }
-
-    /// The first member in the client's order that has weight and room, of the first few; without one, the first that has weight.
-    pub(super) fn first_with_room(&self, client: IpAddr, members: &[Arc<Member>]) -> Option<usize> {
-        let built = self.built.load();
-        let suits = |index: &usize| members.get(*index).is_some_and(|member| member.weight() > 0 && member.has_room());
-        let near = preferences(hash_address(CLIENT_SEED, client), &built.places).take(NEAR).find(suits);
-        near.or_else(|| self.first(client, members, |_| true))
+        let (mut home, mut full, mut unfit) = (None, 0, 0);
+        for index in preferences(hash_address(CLIENT_SEED, client), &built.places) {
+            let Some(member) = members.get(index).filter(|member| member.weight() > 0) else { continue };
+            match member.has_room() {
+                true if suits(member) => return Preferred::Suits(index),
+                true => unfit += 1,
+                false => full += 1,
+            }
+            home = home.or(Some(index));
+            if full >= patience || unfit >= UNFIT {
+                break;
+            }
+        }
+        home.map_or(Preferred::Nobody, Preferred::NoneSuits)
     }
 
     /// The member of a client that [`Affinity::first`] found none for.

@@ -1,7 +1,7 @@
 //! One client address, one member, as long as that member is not overloaded: consistent hashing with bounded loads (Mirrokni, Thorup,
 //! Zadimoghaddam, SODA 2018).
 
-use super::affinity::Affinity;
+use super::affinity::{Affinity, Preferred};
 use super::load::Load;
 use super::tournament::Tournament;
 use super::{Kind, Member, Request, Scheduler};
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// As [`super::SourceHash`], but no member gets more than `factor` percent of its share of all connections, rounded up. A client whose member is
-/// full goes to the next one in its own order, and back home when there is room. When the first few are all full, the one with the least load
-/// for its weight takes the connection: it always has room.
+/// has it goes to the next one in its own order, and back home when there is room. When the first three all have theirs, or home is at a limit
+/// of its own, the one with the least load for its weight takes the connection: it always has room.
 #[derive(Debug)]
 pub struct BoundedHash {
     affinity: Affinity,
@@ -21,6 +21,9 @@ pub struct BoundedHash {
     /// Behind the member that was taken last when all preferred ones were full. Relaxed: it publishes nothing.
     next: AtomicUsize,
 }
+
+/// Members at a limit of their own that are passed over before the least loaded one is asked for.
+const PATIENCE: u32 = 1;
 
 impl BoundedHash {
     /// Percent of its share that a member may have, unless set.
@@ -41,11 +44,12 @@ impl BoundedHash {
         // connections of a member < ⌈factor / 100 × (all + 1) × its weight / all weights⌉, without dividing; a whole number is below the
         // rounded-up one exactly if it is below the one that is not rounded.
         let share = u128::from(self.factor) * u128::from(connections + 1);
-        let is_below =
+        let has_share =
             |member: &Member| u128::from(member.connections()) * u128::from(100 * weight) < share * u128::from(member.weight());
-        let has_room = |member: &Member| member.has_room() && is_below(member);
-        let preferred = self.affinity.first(request.client, members, has_room).map(|index| (index, false));
-        preferred.or_else(|| Some((self.least.least(self.next.load(Relaxed))?, true)))
+        match self.affinity.first(request.client, members, PATIENCE, has_share) {
+            Preferred::Suits(index) => Some((index, false)),
+            Preferred::NoneSuits(_) | Preferred::Nobody => Some((self.least.least(self.next.load(Relaxed))?, true)),
+        }
     }
 }
 

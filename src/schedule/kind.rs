@@ -1,8 +1,9 @@
 //! The schedulers by their names in the config, and how each is made.
 
 use super::affinity::Affinity;
-use super::capped::{Capped, rank_of_room};
+use super::capped::{Capped, Sharing, StandIns};
 use super::load::Load;
+use super::room::Room;
 use super::tournament::{Rank, Tournament};
 use super::{
     BoundedHash, Failover, LeastLoaded, Maglev, Member, PowerOfTwoChoices, Random, RoundRobin, Scheduler, SourceHash,
@@ -171,27 +172,39 @@ pub fn build(kind: Kind, settings: Settings, members: &[Arc<Member>]) -> Arc<dyn
 pub struct Builder<'a> {
     members: &'a [Arc<Member>],
     trees: HashMap<Kind, Arc<Tournament>>,
-    /// Of members with room: for [`Kind::Failover`] by tier, for others not.
-    rooms: HashMap<bool, Arc<Tournament>>,
+    stand_ins: HashMap<Sharing, StandIns>,
     load: Option<Arc<Load>>,
 }
 
 impl<'a> Builder<'a> {
     /// For these members.
     pub fn new(members: &'a [Arc<Member>]) -> Self {
-        Self { members, trees: HashMap::new(), rooms: HashMap::new(), load: None }
+        Self { members, trees: HashMap::new(), stand_ins: HashMap::new(), load: None }
     }
 
     /// One scheduler. Where members have limits it passes over those that are full.
     pub fn build(&mut self, kind: Kind, settings: Settings) -> Arc<dyn Scheduler> {
         let scheduler = self.build_unlimited(kind, settings);
-        match rank_of_room(kind).filter(|_| self.members.iter().any(|member| member.max_connections().is_some())) {
-            Some(rank) => {
-                let members = self.members;
-                let room = self.rooms.entry(kind == Kind::Failover).or_insert_with(|| Tournament::new(rank, members));
-                Arc::new(Capped::new(scheduler, Arc::clone(room)))
-            }
+        match Sharing::of(kind).filter(|_| self.are_limited()) {
+            Some(sharing) => Arc::new(Capped::new(scheduler, self.stand_ins(sharing))),
             None => scheduler,
+        }
+    }
+
+    fn are_limited(&self) -> bool {
+        self.members.iter().any(|member| member.max_connections().is_some())
+    }
+
+    fn stand_ins(&mut self, sharing: Sharing) -> StandIns {
+        let members = self.members;
+        self.stand_ins.entry(sharing).or_insert_with(|| sharing.stand_ins(members)).clone()
+    }
+
+    /// Members with room, to be drawn by weight.
+    fn room(&mut self) -> Option<Arc<Room>> {
+        match self.are_limited().then(|| self.stand_ins(Sharing::ByWeight)) {
+            Some(StandIns::Drawn(room)) => Some(room),
+            _ => None,
         }
     }
 
@@ -200,7 +213,7 @@ impl<'a> Builder<'a> {
         match kind {
             Kind::RoundRobin => Arc::new(RoundRobin::new(members)),
             Kind::WeightedRoundRobin => Arc::new(WeightedRoundRobin::new(members)),
-            Kind::PowerOfTwoChoices => Arc::new(PowerOfTwoChoices::new(settings.seed, members)),
+            Kind::PowerOfTwoChoices => Arc::new(PowerOfTwoChoices::new(settings.seed, members).within(self.room())),
             Kind::Random => Arc::new(Random::new(settings.seed, members)),
             Kind::SourceHash => Arc::new(SourceHash::new(size, members)),
             Kind::BoundedHash => Arc::new(self.bounded_hash(size, settings.hash_balance_factor)),

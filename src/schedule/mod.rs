@@ -21,6 +21,7 @@ mod never_queue;
 mod places;
 mod power_of_two_choices;
 mod random;
+mod room;
 mod round_robin;
 mod shortest_expected_delay;
 mod source_hash;

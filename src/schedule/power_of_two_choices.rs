@@ -3,6 +3,7 @@
 use super::alias::Alias;
 use super::hash::mix;
 use super::random::{Draws, table};
+use super::room::Room;
 use super::{Kind, Member, Request, Scheduler, next_with_weight};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -13,29 +14,46 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct PowerOfTwoChoices {
     table: ArcSwap<Alias>,
+    /// Where members have limits: those with room, who are drawn instead.
+    room: Option<Arc<Room>>,
     draws: Draws,
 }
 
-/// Draws of the second one until it is another than the first: with two equal members, one pick in 32 looks at one of them only.
-const DRAWS: usize = 5;
+/// Draws of the second one until it is another than the first: with two equal members, one pick in 8 looks at one of them only.
+const DRAWS: usize = 3;
 
 impl PowerOfTwoChoices {
     /// Ready to pick among these members. The same seed gives the same draws.
     pub fn new(seed: u64, members: &[Arc<Member>]) -> Self {
-        Self { table: ArcSwap::from_pointee(table(members)), draws: Draws::new(seed) }
+        Self { table: ArcSwap::from_pointee(table(members)), room: None, draws: Draws::new(seed) }
+    }
+
+    /// Draws only from those that have room, if some have limits.
+    pub(super) fn within(mut self, room: Option<Arc<Room>>) -> Self {
+        self.room = room;
+        self
     }
 
     fn choose(&self, bits: u64, members: &[Arc<Member>]) -> Option<usize> {
-        let table = self.table.load();
-        let first = table.draw(bits)?;
-        let mut more = bits;
-        let mut redraw = || {
-            more = mix(more);
-            table.draw(more)
-        };
-        let second = (0..DRAWS).find_map(|_| redraw().filter(|second| *second != first)).unwrap_or(first);
-        next_with_weight(members, less_loaded(first, second, members))
+        match &self.room {
+            Some(room) => less_loaded_of_two(|bits| room.draw(bits), bits, members),
+            None => {
+                let table = self.table.load();
+                next_with_weight(members, less_loaded_of_two(|bits| table.draw(bits), bits, members)?)
+            }
+        }
     }
+}
+
+fn less_loaded_of_two(draw: impl Fn(u64) -> Option<usize>, bits: u64, members: &[Arc<Member>]) -> Option<usize> {
+    let first = draw(bits)?;
+    let mut more = bits;
+    let mut redraw = || {
+        more = mix(more);
+        draw(more)
+    };
+    let second = (0..DRAWS).find_map(|_| redraw().filter(|second| *second != first)).unwrap_or(first);
+    Some(less_loaded(first, second, members))
 }
 
 fn less_loaded(first: usize, second: usize, members: &[Arc<Member>]) -> usize {

@@ -1,6 +1,6 @@
 //! One client address, one member.
 
-use super::affinity::Affinity;
+use super::affinity::{Affinity, Preferred};
 use super::{Kind, Member, Request, Scheduler};
 use std::sync::Arc;
 
@@ -11,6 +11,9 @@ pub struct SourceHash {
     affinity: Affinity,
 }
 
+/// Full members in the client's order that are passed over, before it shares those with room with everybody.
+const PATIENCE: u32 = 2;
+
 impl SourceHash {
     /// Ready to pick among these members. `size` has passed [`super::Maglev::check_table_size`].
     pub fn new(size: u32, members: &[Arc<Member>]) -> Self {
@@ -18,8 +21,11 @@ impl SourceHash {
     }
 
     fn choose(&self, request: &Request, members: &[Arc<Member>]) -> Option<usize> {
-        let first = self.affinity.first_with_room(request.client, members);
-        first.or_else(|| self.affinity.stand_in(request.client, members))
+        match self.affinity.first(request.client, members, PATIENCE, |_| true) {
+            // Who is full is passed over by whoever asks: see `Capped`.
+            Preferred::Suits(index) | Preferred::NoneSuits(index) => Some(index),
+            Preferred::Nobody => self.affinity.stand_in(request.client, members),
+        }
     }
 }
 
