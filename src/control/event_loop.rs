@@ -82,7 +82,7 @@ fn serve(
                 FILE => daemon.watch.look(Monotonic::now()),
                 ADMIN => accept(listener, daemon, &mut complaints),
                 token if PROBES.contains(&token.0) => {
-                    let change = daemon.checker.ready(token);
+                    let change = daemon.checker.ready(event);
                     daemon.heed_health(change);
                 }
                 _ => {}

@@ -1,11 +1,13 @@
 //! All probes of the daemon, over the control thread's event loop.
 
+use super::connection::Way;
 use super::exec::{self, Script};
 use super::running::{Means, Outcome, Running};
 use super::state::{Due, State};
 use super::tls::Clients;
 use super::{Failure, Probe, Target};
 use crate::service::BackendId;
+use mio::event::Event;
 use mio::{Registry, Token};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -15,6 +17,8 @@ use std::time::Duration;
 
 /// First probes of new targets start this far apart: thousands of them at once would be a flood.
 const APART: Duration = Duration::from_millis(1);
+/// Who is due waits this long for others that are soon: with thousands of them, waking up for each costs more than the probes.
+const TOGETHER: Duration = Duration::from_millis(4);
 
 /// Probes backends without ever waiting. Moments are given by the caller, on a clock that does not go back.
 ///
@@ -95,6 +99,11 @@ impl Check {
         changed.then(|| HealthEvent { backend: self.target.backend, up: self.state.is_up(), share, why })
     }
 
+    /// Known as long as probes pass.
+    fn way(&self) -> Way {
+        if let Some(Ok(())) = self.last { Way::Known } else { Way::Unknown }
+    }
+
     /// When it is to be looked at; `None`: somebody else says when.
     fn deadline(&self) -> Option<Duration> {
         (!self.is_waiting).then(|| self.state.deadline())
@@ -154,7 +163,7 @@ impl Checker {
 
     /// When [`Checker::tick`] has something to do; `None` when there is no target.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        self.deadlines.first().map(|(deadline, _)| *deadline + TOGETHER)
     }
 
     /// Starts the probes that are due and gives up those that took too long; at most `most` of them, so that nothing else has to wait for
@@ -177,11 +186,11 @@ impl Checker {
         events
     }
 
-    /// There was an event under this token.
-    pub fn ready(&mut self, token: Token) -> Option<HealthEvent> {
-        let place = token.0.checked_sub(self.tokens.start)?;
+    /// There was an event under one of the tokens.
+    pub fn ready(&mut self, event: &Event) -> Option<HealthEvent> {
+        let place = event.token().0.checked_sub(self.tokens.start)?;
         self.change(place, |check, checker| {
-            let outcome = check.running.as_mut()?.advance(&check.target)?;
+            let outcome = check.running.as_mut()?.advance(&check.target, event)?;
             checker.finish(check, outcome)
         })
     }
@@ -212,7 +221,7 @@ impl Checker {
         let random = self.random.hash_one(self.drawn);
         check.state.begin(now, &check.target.settings, random);
         let (registry, token) = (&self.registry, self.token(place));
-        let means = Means { registry, token, own: &self.own, clients: &self.clients, random };
+        let means = Means { registry, token, way: check.way(), own: &self.own, clients: &self.clients, random };
         match Running::start(&check.target, &means) {
             Ok(running) => {
                 self.scripts += usize::from(check.is_exec());

@@ -15,16 +15,31 @@ pub(super) struct Connection {
     established: bool,
 }
 
+/// What is known of the way to a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The source has to be asked for before a SYN leaves.
+    Unknown,
+    /// The last probe had a good source: it is enough to look at the socket's, which costs a fifth.
+    Known,
+}
+
 impl Connection {
     /// Starts to connect. Readiness is told under `token`. `is_own`: whether an address is weir's.
     pub(super) fn start(
         registry: &Registry,
         token: Token,
-        address: SocketAddr,
+        (address, way): (SocketAddr, Way),
         is_own: impl Fn(&IpAddr) -> bool,
     ) -> Result<Self, Failure> {
-        host_source(address, is_own)?;
+        if way == Way::Unknown {
+            host_source(address, &is_own)?;
+        }
         let mut stream = TcpStream::connect(address).map_err(Failure::of_connect)?;
+        let source = stream.local_addr().map_err(Failure::Local)?.ip();
+        if is_own(&source) {
+            return Err(Failure::OwnSource(source));
+        }
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE).map_err(Failure::Local)?;
         Ok(Self { stream, established: false })
     }
@@ -34,12 +49,14 @@ impl Connection {
         if self.established {
             return Ok(true);
         }
-        if let Some(error) = self.stream.take_error().map_err(Failure::Broken)? {
-            return Err(Failure::Connect(error));
-        }
         match self.stream.peer_addr() {
             Ok(_) => self.established = true,
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+            // Not yet, or not any more: only then is there an error to ask for.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                if let Some(error) = self.stream.take_error().map_err(Failure::Broken)? {
+                    return Err(Failure::Connect(error));
+                }
+            }
             Err(error) => return Err(Failure::Connect(error)),
         }
         Ok(self.established)

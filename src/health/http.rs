@@ -5,6 +5,7 @@ use super::body::Body;
 use super::settings::Http;
 use super::tls::Wire;
 use super::{Failure, is_passing};
+use mio::event::Event;
 use std::net::SocketAddr;
 
 /// Bytes of the answer in which its head must be; interim answers (RFC 9110, section 15.2) count too.
@@ -44,12 +45,20 @@ impl Exchange {
     }
 
     /// After an event: goes on until the socket would block. `Some` when the probe is over.
-    pub(super) fn advance(&mut self, wire: &mut Wire, http: &Http) -> Option<Result<(), Failure>> {
-        self.try_advance(wire, http).transpose()
+    pub(super) fn advance(&mut self, wire: &mut Wire, http: &Http, event: &Event) -> Option<Result<(), Failure>> {
+        self.try_advance(wire, http, event).transpose()
     }
 
-    fn try_advance(&mut self, wire: &mut Wire, http: &Http) -> Result<Option<()>, Failure> {
-        if !wire.connection.is_established()? || !self.send(wire)? {
+    fn try_advance(&mut self, wire: &mut Wire, http: &Http, event: &Event) -> Result<Option<()>, Failure> {
+        if !wire.connection.is_established()? {
+            return Ok(None);
+        }
+        let has_sent = self.sent < self.request.len();
+        if !self.send(wire)? {
+            return Ok(None);
+        }
+        // What comes from now on is another event: asking at once would be in vain.
+        if has_sent && wire.is_plain() && !event.is_readable() {
             return Ok(None);
         }
         let mut buffer = [0; 4096];

@@ -1,12 +1,13 @@
 //! A probe under way, of any type.
 
 use super::agent::Report;
-use super::connection::Connection;
+use super::connection::{Connection, Way};
 use super::datagram::Question;
 use super::exec::Script;
 use super::http::Exchange;
 use super::tls::{Clients, Wire};
 use super::{Failure, Probe, Target, dns, icmp, tcp, udp};
+use mio::event::Event;
 use mio::{Registry, Token};
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -20,6 +21,8 @@ pub(super) struct Means<'a> {
     pub(super) registry: &'a Registry,
     /// Under which readiness is told.
     pub(super) token: Token,
+    /// To this backend.
+    pub(super) way: Way,
     /// Addresses from which no probe may come.
     pub(super) own: &'a HashSet<IpAddr>,
     pub(super) clients: &'a Clients,
@@ -44,7 +47,7 @@ impl Running {
     pub(super) fn start(target: &Target, means: &Means<'_>) -> Result<Self, Failure> {
         let (registry, token, address) = (means.registry, means.token, target.address);
         let is_own = |address: &IpAddr| means.own.contains(address);
-        let connect = || Connection::start(registry, token, address, is_own);
+        let connect = || Connection::start(registry, token, (address, means.way), is_own);
         Ok(match &target.settings.probe {
             Probe::Tcp => Self::Tcp(connect()?),
             Probe::Http(http) => {
@@ -69,11 +72,11 @@ impl Running {
     }
 
     /// After an event: `Some` when the probe is over.
-    pub(super) fn advance(&mut self, target: &Target) -> Option<Outcome> {
+    pub(super) fn advance(&mut self, target: &Target, event: &Event) -> Option<Outcome> {
         let passed = |result: Result<(), Failure>| result.map(|()| None);
         match (self, &target.settings.probe) {
             (Self::Tcp(connection), _) => tcp::advance(connection).map(passed),
-            (Self::Http(wire, exchange), Probe::Http(http)) => exchange.advance(wire, http).map(passed),
+            (Self::Http(wire, exchange), Probe::Http(http)) => exchange.advance(wire, http, event).map(passed),
             (Self::Udp(question), Probe::Udp { expect, .. }) => udp::advance(question, expect.as_deref()).map(passed),
             (Self::Dns(question, id), Probe::Dns(dns)) => question.answers(|answer| dns::judge(answer, dns, *id)).map(passed),
             (Self::Icmp(question, mark), _) => icmp::advance(question, target.address.ip(), *mark).map(passed),

@@ -124,6 +124,11 @@ impl Wire {
         Self { connection, session }
     }
 
+    /// Whether bytes go through it as they are.
+    pub(super) fn is_plain(&self) -> bool {
+        self.session.is_none()
+    }
+
     /// What a probe that takes too long has waited for.
     pub(super) fn awaited(&self) -> &'static str {
         match &self.session {

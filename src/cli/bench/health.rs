@@ -136,7 +136,7 @@ impl HealthBench {
                 other => other?,
             }
             for event in &events {
-                checker.ready(event.token());
+                checker.ready(event);
             }
             let now = Monotonic::now();
             if now >= expiry.next() {

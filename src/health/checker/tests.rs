@@ -45,7 +45,7 @@ impl Loop {
         }
         for event in &events {
             assert!(self.checker.tokens().contains(&event.token().0));
-            self.events.extend(self.checker.ready(event.token()));
+            self.events.extend(self.checker.ready(event));
         }
     }
 
