@@ -36,6 +36,8 @@ pub struct Glimpse {
     pub owner: Owner,
     /// Where its clients send.
     pub vip: SocketAddr,
+    /// Who that is.
+    pub client: SocketAddr,
     /// Milliseconds since its last packet.
     pub silence: u32,
 }
@@ -70,7 +72,7 @@ pub struct Cursor {
 }
 
 /// Who judges, and who is told.
-type Court<'a> = (&'a mut dyn FnMut(&Glimpse) -> Sentence, &'a mut dyn FnMut(Culled));
+pub type Court<'a> = (&'a mut dyn FnMut(&Glimpse) -> Sentence, &'a mut dyn FnMut(Culled));
 
 impl Conntrack {
     /// One step of a walk, the control thread's: shows up to `budget` entries to `judge` and ends those that it says, each of which `ended`
@@ -121,8 +123,9 @@ impl Conntrack {
                 continue;
             }
             let by_client = if state.has(State::FROM_BACKEND) { Direction::Reply } else { Direction::Original };
-            let vip = entry.tuple(by_client).view().destination;
-            let glimpse = Glimpse { state, owner: entry.owner(), vip, silence: entry.silence(now) };
+            let sent = entry.tuple(by_client).view();
+            let (vip, client) = (sent.destination, sent.source);
+            let glimpse = Glimpse { state, owner: entry.owner(), vip, client, silence: entry.silence(now) };
             let (reason, resets) = match judge(&glimpse) {
                 Sentence::Spare => continue,
                 Sentence::End(reason) => (reason, false),

@@ -45,7 +45,7 @@ mod view;
 
 pub use account::{Account, AccountView, Handshake};
 pub use conncount::{ConnCount, Exceeded, Source, SourceLimits, SourceSettings};
-pub use cull::{Culled, Cursor, Glimpse, Parting, Sentence};
+pub use cull::{Court, Culled, Cursor, Glimpse, Parting, Sentence};
 pub use early_drop::Spared;
 pub use entry::{Direction, Entry, Owner, Side, State};
 pub use event::{DestroyReason, Event, EventKind, Heard, Listener, Teller};

@@ -7,6 +7,7 @@ use super::conncount::{ConnCount, SourceSettings, prefix_of};
 use super::{Conntrack, Millis};
 use dashmap::DashMap;
 use dashmap::mapref::entry::{Entry, OccupiedEntry};
+use std::collections::HashMap;
 use std::hash::RandomState;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -108,6 +109,23 @@ impl Templates {
         (!template.is_over(now)).then(|| (template.backend, template.until.since(now)))
     }
 
+    /// Those whose time is over within `soon` milliseconds, and the host that they persist to.
+    pub fn ending(&self, now: Millis, soon: u32) -> HashMap<Persistent, IpAddr> {
+        if self.known.load(Relaxed) == 0 {
+            return HashMap::new();
+        }
+        let is_ending = |template: &Template| !template.is_over(now) && template.until.since(now) <= soon;
+        let ending = self.clients.iter().filter(|client| is_ending(client.value()));
+        ending.map(|client| (*client.key(), client.value().backend.ip())).collect()
+    }
+
+    /// A client that is known persists until then.
+    pub fn prolong(&self, client: &Persistent, until: Millis) {
+        if let Some(mut template) = self.clients.get_mut(client) {
+            template.until = until;
+        }
+    }
+
     /// Forgets those whose time is over.
     pub(super) fn sweep(&self, now: Millis) {
         if self.known.load(Relaxed) == 0 {
@@ -193,6 +211,19 @@ mod tests {
         assert_eq!(templates.follow(client(1), (1000, Millis(1)), |_| Remembered::IsOut, choose), Some(((), false)));
         assert_eq!(templates.look(&client(1), Millis(1)).unwrap().0, backend(B));
         assert_eq!(templates.follow::<()>(client(1), (1000, Millis(1)), |_| Remembered::IsOut, || None), None);
+    }
+
+    #[test]
+    fn those_that_end_soon_can_be_prolonged() {
+        let templates = Templates::new(10);
+        goes(&templates, client(1), 0, A);
+        goes(&templates, client(2), 500, B);
+        assert_eq!(templates.ending(Millis(800), 300), [(client(1), backend(A).ip())].into());
+        assert_eq!(templates.ending(Millis(1200), 300), [(client(2), backend(B).ip())].into(), "the first one has ended");
+        templates.prolong(&client(2), Millis(2500));
+        templates.prolong(&client(9), Millis(2500));
+        assert_eq!(templates.look(&client(2), Millis(2400)), Some((backend(B), 100)));
+        assert_eq!(templates.load().0, 2);
     }
 
     #[test]

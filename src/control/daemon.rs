@@ -6,6 +6,7 @@ use super::draining::Draining;
 use super::expiry::Expiry;
 use super::health::Quorums;
 use super::interface::Interface;
+use super::persistence::Persisting;
 use super::registry::Registry;
 use super::reload::Force;
 use super::watch::Watch;
@@ -68,6 +69,7 @@ pub(super) struct Daemon {
     /// A client has ended connections.
     pub(super) ended: Arc<AtomicBool>,
     pub(super) draining: Draining,
+    pub(super) persisting: Persisting,
     pub(super) refresh_at: Monotonic,
     pub(super) began: Monotonic,
 }
@@ -78,7 +80,14 @@ impl Daemon {
         let ward = self.ward.next().map_or(u64::MAX, |next| u64::try_from(next.as_nanos()).unwrap_or(u64::MAX));
         let probe =
             self.checker.next_deadline().map_or(u64::MAX, |deadline| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX));
-        let timers = [self.expiry.next(), self.draining.next(), self.refresh_at, self.retired.next(), self.watch.next()];
+        let timers = [
+            self.expiry.next(),
+            self.draining.next(),
+            self.persisting.next(),
+            self.refresh_at,
+            self.retired.next(),
+            self.watch.next(),
+        ];
         timers.into_iter().fold(Monotonic(probe.min(ward)), Monotonic::min)
     }
 
@@ -86,6 +95,7 @@ impl Daemon {
     pub(super) fn tick(&mut self) {
         self.sweep();
         self.drain_due();
+        self.persisting.run(Monotonic::now, &self.datapath);
         let now = Monotonic::now();
         if now >= self.refresh_at {
             self.refresh_at = Monotonic(now.0 + REFRESH_EVERY);

@@ -17,7 +17,7 @@ const SECOND_LOOK: u64 = 200_000_000;
 
 /// Why a backend takes no new connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
+pub enum Cause {
     /// The config has it no more.
     Removed,
     /// An operator said so.
@@ -193,7 +193,13 @@ mod tests {
     }
 
     fn glimpse(state: State, silence: u32) -> Glimpse {
-        Glimpse { state, owner: Owner::default(), vip: ([10, 0, 0, 100], 80).into(), silence }
+        Glimpse {
+            state,
+            owner: Owner::default(),
+            vip: ([10, 0, 0, 100], 80).into(),
+            client: ([10, 0, 0, 2], 1024).into(),
+            silence,
+        }
     }
 
     #[test]

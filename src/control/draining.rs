@@ -6,13 +6,12 @@
 use super::daemon::Daemon;
 use super::departure::{Cause, Departure, judge};
 use super::registry;
-use super::workers::Running;
 use crate::config::Config;
 use crate::conntrack::{Culled, Cursor, DestroyReason, Glimpse, Sentence, TimeoutPolicy};
 use crate::datapath::Datapath;
 use crate::nat::tcp_reset::TcpReset;
 use crate::service::{Backend, BackendId, Drain, Shown, Snapshot};
-use crate::worker::Monotonic;
+use crate::worker::{Monotonic, Orders};
 use crate::xdp::Targets;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -30,7 +29,7 @@ const NEVER: Monotonic = Monotonic(u64::MAX);
 
 /// All of them.
 #[derive(Debug)]
-pub(super) struct Draining {
+pub struct Draining {
     leaving: BTreeMap<BackendId, Leaving>,
     walk: Option<Walk>,
     next: Monotonic,
@@ -39,6 +38,15 @@ pub(super) struct Draining {
     served: Option<(Arc<Targets>, Looks)>,
     /// Timeouts, with all of them among the removed ones: their UDP lives only as long as replies come.
     policy: Option<(u64, Arc<TimeoutPolicy>)>,
+}
+
+/// Where RSTs leave: one a worker.
+#[derive(Clone, Copy)]
+pub struct Outlet<'a> {
+    /// What the worker is to send.
+    pub orders: &'a Orders,
+    /// Ends the worker's sleep.
+    pub wake: &'a dyn Fn(),
 }
 
 /// Which look for connections that nobody serves comes next, and when.
@@ -83,18 +91,21 @@ pub(super) struct Line {
     pub(super) departure: Departure,
 }
 
-impl Draining {
-    pub(super) fn new() -> Self {
+/// Nobody leaves.
+impl Default for Draining {
+    fn default() -> Self {
         Self { leaving: BTreeMap::new(), walk: None, next: NEVER, served: None, policy: None }
     }
+}
 
+impl Draining {
     /// When there is something to do.
-    pub(super) fn next(&self) -> Monotonic {
+    pub fn next(&self) -> Monotonic {
         self.next
     }
 
     /// A backend takes no new connections from now on; one that did not before either has another reason now.
-    pub(super) fn begin(&mut self, backend: &Arc<Backend>, cause: Cause, drain: Drain, now: Monotonic) {
+    pub fn begin(&mut self, backend: &Arc<Backend>, cause: Cause, drain: Drain, now: Monotonic) {
         let fresh = || Leaving { backend: Weak::new(), departure: Departure::default(), look_at: now, was_empty: false };
         let leaving = self.leaving.entry(backend.id).or_insert_with(fresh);
         if !std::ptr::eq(leaving.backend.as_ptr(), Arc::as_ptr(backend)) {
@@ -186,7 +197,7 @@ impl Draining {
     }
 
     /// Does a slice if it is due.
-    pub(super) fn run(&mut self, clock: impl Fn() -> Monotonic, datapath: &Datapath, workers: &[Running]) {
+    pub fn run(&mut self, clock: impl Fn() -> Monotonic, datapath: &Datapath, outlets: &[Outlet<'_>]) {
         let began = clock();
         if began < self.next {
             return;
@@ -199,8 +210,9 @@ impl Draining {
         let mut now = began;
         while now.nanos_since(began) < SLICE {
             // The one with the most room: both RSTs of a connection leave by one worker.
-            let widest = workers.iter().map(|running| &running.worker.shared().orders).max_by_key(|orders| orders.room());
-            let Some(orders) = widest.filter(|orders| orders.room() >= 2 * STEP as usize) else { break };
+            let widest = outlets.iter().max_by_key(|outlet| outlet.orders.room());
+            let Some(Outlet { orders, wake }) = widest.filter(|outlet| outlet.orders.room() >= 2 * STEP as usize) else { break };
+            let mut are_given = false;
             let (rules, served) = (&walk.rules, walk.served.as_deref());
             let mut judged = |glimpse: &Glimpse| match rules.get(usize::from(glimpse.owner.backend)) {
                 _ if served.is_some_and(|served| !served.serve(glimpse.vip, glimpse.state.protocol())) => {
@@ -217,11 +229,14 @@ impl Draining {
                     let (source, destination) = (parting.source, parting.destination);
                     let (sequence, acknowledgment) = (parting.sequence, parting.acknowledgment);
                     // There is room. If there were none: whoever goes on sending is told.
-                    orders.give(TcpReset { source, destination, sequence, acknowledgment });
+                    are_given |= orders.give(TcpReset { source, destination, sequence, acknowledgment });
                 }
             };
             let court = (&mut judged as &mut dyn FnMut(&Glimpse) -> Sentence, &mut ended as &mut dyn FnMut(Culled));
             let is_over = datapath.conntrack.cull(&mut walk.cursor, STEP, now.millis(), &snapshot.timeouts, court);
+            if are_given {
+                wake();
+            }
             now = clock();
             if is_over {
                 self.tell_empty(now);
@@ -292,8 +307,13 @@ impl Leaving {
 impl Daemon {
     /// Ends what is due of those that leave.
     pub(super) fn drain_due(&mut self) {
-        let Self { draining, datapath, workers, .. } = self;
-        draining.run(Monotonic::now, datapath, workers);
+        if Monotonic::now() < self.draining.next() {
+            return;
+        }
+        let bells: Vec<_> = self.workers.iter().map(|running| (running, || running.bell.ring())).collect();
+        let outlets: Vec<_> =
+            bells.iter().map(|(running, ring)| Outlet { orders: &running.worker.shared().orders, wake: ring }).collect();
+        self.draining.run(Monotonic::now, &self.datapath, &outlets);
     }
 
     /// A backend went up or down.

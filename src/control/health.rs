@@ -19,12 +19,26 @@ pub(super) struct Quorums {
     missed: BTreeSet<String>,
     /// VIPs that are not announced, for none of their services has reached its quorum.
     withdrawn: BTreeSet<IpAddr>,
+    /// VIPs that a reload brings, before anybody has looked whether their services reach their quorums.
+    unknown: BTreeSet<IpAddr>,
 }
 
 impl Quorums {
     /// Whether this VIP is not to be announced.
     pub(super) fn withdraws(&self, address: &IpAddr) -> bool {
-        self.withdrawn.contains(address)
+        self.withdrawn.contains(address) || self.unknown.contains(address)
+    }
+
+    /// VIPs that only `new` has, and whose services all have a quorum, are not announced before it is known whether one of them reaches it.
+    pub(super) fn expect(&mut self, old: &Config, new: &Config) {
+        let vips = |config: &Config| config.services.iter().map(|service| service.vip).collect::<BTreeSet<_>>();
+        let always = new.services.iter().filter(|service| service.quorum.least == 0).map(|service| service.vip).collect();
+        self.unknown = &(&vips(new) - &vips(old)) - &always;
+    }
+
+    /// They do not come after all.
+    pub(super) fn forget_expected(&mut self) {
+        self.unknown.clear();
     }
 
     /// Goes by how many backends of each service are up. What is to be told.
@@ -134,12 +148,13 @@ impl Daemon {
         for (bad, text) in self.quorums.follow(&self.config, &up) {
             if bad { warn!("{text}") } else { info!("{text}") }
         }
+        let expected = std::mem::take(&mut self.quorums.unknown);
         let now = &self.quorums.withdrawn;
-        let (gone, back) = (now - &before, &before - now);
+        let (gone, back, new) = (now - &before, &before - now, &expected - now);
         gone.iter().for_each(|vip| warn!("VIP {vip} is withdrawn: none of its services has its quorum"));
         self.addresses.remove(gone);
-        if !back.is_empty() {
-            back.iter().for_each(|vip| info!("VIP {vip} is announced again"));
+        back.iter().for_each(|vip| info!("VIP {vip} is announced again"));
+        if !back.is_empty() || !new.is_empty() {
             self.restore_addresses();
         }
     }

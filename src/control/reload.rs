@@ -3,7 +3,7 @@
 //! The order, and why:
 //!
 //! 1. Whatever may be refused is done first, and only adds: the targets of both configs are steered, and the new addresses are put on
-//!    interfaces. If a step fails, the ones before are taken back and nothing has changed for any packet of the old config.
+//!    interfaces, but for VIPs that wait for a quorum: these come when it is known to be reached. If a step fails, the ones before are taken back and nothing has changed for any packet of the old config.
 //! 2. The snapshot is swapped in one store. From here on new connections follow the new config. A packet for a new service that comes
 //!    between 1 and 2 is dropped, as if lost on the wire; before 1 nobody could know of the service.
 //! 3. What only the old config had goes: targets, then addresses. A backend that was removed keeps its connections, and a SNAT address
@@ -84,7 +84,9 @@ impl Daemon {
         let retired = retire(&self.config, &new, self.retired.addresses());
         let before = self.targets();
         let after = targets::targets(&new, &retired);
+        self.quorums.expect(&self.config, &new);
         if let Err(error) = self.add(&new, &retired, &targets::union(&before, &after)) {
+            self.quorums.forget_expected();
             self.steer(&before).unwrap_or_else(|error| warn!("{error}"));
             return Err(error);
         }

@@ -7,6 +7,7 @@ use super::draining::Draining;
 use super::expiry::Expiry;
 use super::health::Quorums;
 use super::interface::Interface;
+use super::persistence::Persisting;
 use super::registry::Registry;
 use super::retired::Retired;
 use super::watch::Watch;
@@ -104,7 +105,8 @@ pub(super) fn start(
         retired: Retired::new(),
         homeless: BTreeSet::new(),
         expiry: Expiry::new(began),
-        draining: Draining::new(),
+        draining: Draining::default(),
+        persisting: Persisting::new(began),
         refresh_at: began,
         began,
     };

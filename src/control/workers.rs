@@ -4,7 +4,7 @@ use super::StartError;
 use super::interface::Interface;
 use crate::config::{self, Config};
 use crate::datapath::{Datapath, PortId};
-use crate::io::xsk::{self, Binding, BusyPoll, Got, SocketStatistics, XskError, XskPorts};
+use crate::io::xsk::{self, Bell, Binding, BusyPoll, Got, SocketStatistics, XskError, XskPorts};
 use crate::kernel;
 use crate::worker::{self, Balancer, Resolver, Shared, WhenIdle, Worker, WorkerSettings};
 use std::io;
@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub(super) struct Running {
     /// The thread.
     pub(super) worker: Worker,
+    /// Ends its sleep.
+    pub(super) bell: Arc<Bell>,
     /// The core that it is pinned to.
     pub(super) cpu: usize,
     /// Its sockets.
@@ -44,6 +46,9 @@ pub enum OpenError {
     /// A bound socket could not be handed over.
     #[error("cannot hand an AF_XDP socket to the control thread: {0}")]
     HandOver(#[from] io::Error),
+    /// No eventfd.
+    #[error("cannot make the eventfd that wakes it: {0}")]
+    Bell(#[source] io::Error),
 }
 
 /// How many workers there are: as many as the interface with the fewest queues has, because each worker needs a queue of every
@@ -88,8 +93,11 @@ fn start_one(
     let (settings, counters) = (settings(&config.worker, interfaces), Arc::clone(&shared.counters));
     let when_idle = when_idle(config.worker.idle);
     let told = WorkerSettings { id, core: Some(cpu), when_idle, resolver: Arc::clone(resolver), shared };
+    let bell = Arc::new(Bell::new().map_err(OpenError::Bell).map_err(worker::StartError::Ports)?);
+    let heard = Arc::clone(&bell);
     let (worker, sockets) = Worker::start(told, pipeline, move || {
-        let ports = XskPorts::open(&bindings, &settings, counters)?;
+        let mut ports = XskPorts::open(&bindings, &settings, counters)?;
+        ports.wake_by(heard);
         let sockets = ports.sockets()?;
         Ok::<_, OpenError>((ports, sockets))
     })?;
@@ -99,7 +107,7 @@ fn start_one(
         interfaces[usize::from(socket.port.0)].steering.set_socket(socket.queue, socket.fd.as_fd())?;
         queues.push(Queue { port: socket.port, queue: socket.queue, got: socket.got, statistics: socket.statistics });
     }
-    Ok(Running { worker, cpu, queues })
+    Ok(Running { worker, bell, cpu, queues })
 }
 
 fn bindings(config: &Config, interfaces: &[Interface], id: usize, count: usize) -> Vec<Binding> {

@@ -5,8 +5,10 @@ use super::world::{BACK, FAMILIES, FRONT, Family, Setup, World};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use std::net::{IpAddr, SocketAddr};
 use weir::conntrack::{Rate, SourceLimits, SourceSettings};
+use weir::control::Persisting;
 use weir::datapath::{DropReason, Preview, Why};
 use weir::service::{Limit, Limits, OverLimit, Persistence, Protocol};
+use weir::worker::Monotonic;
 
 /// Clients of one address.
 fn client(family: Family, number: u16) -> SocketAddr {
@@ -321,6 +323,39 @@ fn persistence_ends_with_its_time() {
         world.pass(5000);
         world.sweep();
         assert_eq!(world.datapath.conntrack.templates().load(), (0, 0));
+    }
+}
+
+/// Three times as long as its time: a client stays while it has a connection, and is forgotten in time when it has none.
+#[test]
+fn a_client_persists_while_its_connections_live() {
+    for family in FAMILIES {
+        let mut world = World::new(persisting(20_000));
+        // The clock of the world wraps, that of the control thread does not.
+        let mut now = Monotonic(u64::from(world.now.0) * 1_000_000);
+        let mut persisting = Persisting::new(now);
+        let mut live = |world: &mut World, seconds: u32| {
+            for _ in 0..seconds * 4 {
+                world.pass(250);
+                now = Monotonic(now.0 + 250_000_000);
+                persisting.run(|| now, &world.datapath);
+                world.sweep();
+            }
+        };
+        world.established(client(family, 1), family.vip(), family.backend());
+        let another = goes_to(&mut world, family, other(family, 9), family.vip());
+        assert_eq!(another.ip(), family.second_backend().ip());
+        assert!(world.delete(other(family, 9), family.vip()));
+        live(&mut world, 19);
+        assert_eq!(world.datapath.conntrack.templates().load().0, 2);
+        live(&mut world, 41);
+        assert_eq!(world.datapath.conntrack.templates().load().0, 1, "the other one has no connection");
+        assert_eq!(goes_to(&mut world, family, client(family, 2), family.vip()).ip(), family.backend().ip());
+        for number in [1, 2] {
+            assert!(world.delete(client(family, number), family.vip()));
+        }
+        live(&mut world, 21);
+        assert_eq!(world.datapath.conntrack.templates().load().0, 0);
     }
 }
 

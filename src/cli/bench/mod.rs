@@ -1,6 +1,7 @@
 //! `weir bench`: what the datapath costs, from memory, beside the floor that memory itself sets, in one run.
 
 mod access;
+mod drain;
 mod expiry;
 mod flood;
 mod flows;
@@ -54,6 +55,7 @@ enum Part {
     Schedulers(schedulers::Schedulers),
     Access(access::AccessLists),
     Health(health::HealthBench),
+    Drain(drain::DrainBench),
 }
 
 impl Bench {
@@ -65,6 +67,7 @@ impl Bench {
             Some(Part::Schedulers(schedulers)) => schedulers.run(out)?,
             Some(Part::Access(lists)) => lists.run(out)?,
             Some(Part::Health(health)) => health.run(out)?,
+            Some(Part::Drain(drain)) => drain.run(out)?,
         }
         Ok(Outcome::Fine)
     }

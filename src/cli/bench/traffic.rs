@@ -4,6 +4,7 @@ use super::flows::{INSIDE, OUTSIDE, PORT, VIP, client};
 use crate::datapath::{BURST, Fate, Frame, PortId};
 use crate::packet::checksum;
 use crate::packet::tcp::flag;
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// 64 bytes on the wire: 60 and the FCS.
 const LENGTH: usize = 60;
@@ -16,6 +17,13 @@ pub(super) struct ReplySide {
     backend: u32,
     snat: u32,
     snat_port: u16,
+}
+
+impl ReplySide {
+    /// The backend's address, with the port of all of them.
+    pub(super) fn backend(&self) -> SocketAddr {
+        SocketAddr::new(Ipv4Addr::from_bits(self.backend).into(), 8443)
+    }
 }
 
 /// Room for one burst.

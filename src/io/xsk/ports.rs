@@ -1,5 +1,6 @@
 //! The ports of a worker over its sockets.
 
+use super::bell::Bell;
 use super::socket::QueueSocket;
 use super::statistics::{Link, SocketStatistics};
 use super::umem::Frames;
@@ -55,6 +56,7 @@ pub struct XskPorts {
     /// What a burst sends, by port; empty between bursts.
     outgoing: Vec<ArrayVec<FrameDesc, BURST>>,
     poll: Vec<libc::pollfd>,
+    bell: Option<Arc<Bell>>,
     /// An interface went away while a burst was sent: told at the next flush.
     trouble: Option<io::Error>,
 }
@@ -76,6 +78,7 @@ impl XskPorts {
             burst: Box::new([FrameDesc::default(); BURST]),
             outgoing: (0..count).map(|_| ArrayVec::new()).collect(),
             poll: Vec::new(),
+            bell: None,
             trouble: None,
         };
         opened.watch();
@@ -87,6 +90,12 @@ impl XskPorts {
             })?;
         }
         Ok(opened)
+    }
+
+    /// From now on this ends a sleep as an arriving frame does.
+    pub fn wake_by(&mut self, bell: Arc<Bell>) {
+        self.bell = Some(bell);
+        self.watch();
     }
 
     /// What the control thread needs to know, in the order of the bindings.
@@ -109,10 +118,11 @@ impl XskPorts {
         (self.frames.free(), self.sockets.iter().map(QueueSocket::held).sum(), self.frames.total())
     }
 
-    /// The sockets that can still receive.
+    /// The sockets that can still receive, and the bell.
     fn watch(&mut self) {
-        let alive = self.sockets.iter().filter(|socket| socket.link() != Link::Gone);
-        self.poll = alive.map(|socket| libc::pollfd { fd: socket.fd(), events: libc::POLLIN, revents: 0 }).collect();
+        let alive = self.sockets.iter().filter(|socket| socket.link() != Link::Gone).map(QueueSocket::fd);
+        let all = alive.chain(self.bell.iter().map(|bell| bell.fd()));
+        self.poll = all.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
     }
 
     /// Lends the first `count` frames of `burst` and carries out what becomes of them.
@@ -253,6 +263,11 @@ impl Ports for XskPorts {
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         let milliseconds = timeout.as_micros().div_ceil(1000).min(60_000) as libc::c_int;
         options::poll(&mut self.poll, milliseconds)?;
+        if let Some(bell) = &self.bell
+            && self.poll.iter().any(|polled| polled.fd == bell.fd() && polled.revents != 0)
+        {
+            bell.hush();
+        }
         let mut trouble = None;
         for polled in self.poll.iter().filter(|polled| polled.revents & !libc::POLLIN != 0) {
             if let Some(socket) = self.sockets.iter_mut().find(|socket| socket.fd() == polled.fd) {
