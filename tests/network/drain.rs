@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How late what happens at a deadline may be seen to have happened: a worker sleeps for up to 100 ms, and this machine does other things.
+/// How late what happens at a deadline may be seen to have happened: this machine does other things.
 const LATE: Duration = Duration::from_secs(2);
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 
@@ -88,36 +88,57 @@ fn served_by(lab: &Lab, family: Family) -> Vec<String> {
     answers(&outcomes).into_keys().map(str::to_owned).collect()
 }
 
-/// Drain, wait until it is empty, restart, take back: one backend after the other, and no request fails.
+/// Drain, wait until it is empty, restart, take back: one backend after the other, and no request fails, and no transfer: neither one of the
+/// backend that is drained, which ends before the deadline, nor those of the others.
 #[test]
 fn a_rolling_restart_by_drain_fails_no_request() {
-    run("rolling_restart", Layout::two_arm(), |lab| {
+    run("rolling_restart", Layout::two_arm().bulk(), |lab| {
         lab.config = lab.config.clone().with_web([1, 1, 1]);
+        let servers = (1..=3).map(|number| (SocketAddr::new(Family::V4.backend(number), 5201), 1)).collect();
+        lab.config.add("iperf-v4", SocketAddr::new(Family::V4.vip(), 5201), "tcp", servers);
+        // The connections of one transfer have to meet.
+        lab.config.set_scheduler("iperf-v4", "source_hash");
+        lab.config.set_drain("iperf-v4", r#"{ deadline = "60s", tcp = "rst" }"#);
         lab.start_weir();
+        let mut sinks: Vec<Sink> = (1..=3).map(|number| Sink::start(lab, number)).collect();
         let load = Load::start(&lab.client, &Family::BOTH.map(vip), 2);
         let curls: Vec<Background> = Family::BOTH.map(|family| curl_forever(lab, family)).into();
         load.wait_for(200);
+        let mut were_at = Vec::new();
         for number in 1..=3 {
             for family in Family::BOTH {
                 let target = format!("{} {}", pool_of(family), backend(family, number));
                 command(lab, &format!("drain --wait {target}"));
             }
             assert_eq!(sockets(lab, number), 0, "b{number} is empty");
+            let mut transfer = Transfer::start(lab, 8);
+            let home = wait_until("somebody to have the transfer", TEN_SECONDS, || sinks.iter().position(Sink::is_busy)) + 1;
+            were_at.push(home == number);
+            command(lab, &format!("drain --wait iperf-v4 {}", Family::V4.backend(number)));
+            assert_eq!(home == number, transfer.has_ended(), "it waits for the transfers of b{number}, and no others");
             lab.backends[number - 1].stop();
+            sinks[number - 1].stop();
             let before = load.outcomes().len();
             load.wait_for(100);
             let meanwhile = load.outcomes();
             assert!(!answers(&meanwhile[before..]).contains_key(format!("b{number}").as_str()), "b{number} was drained");
+            transfer.succeed();
+            wait_until("everybody to be free", TEN_SECONDS, || (!sinks.iter().any(Sink::is_busy)).then_some(()));
+            Transfer::start(lab, 1).succeed();
             lab.backends[number - 1].start();
+            sinks[number - 1] = Sink::start(lab, number);
             for family in Family::BOTH {
                 command(lab, &format!("undrain {}/{}", pool_of(family), backend(family, number)));
             }
+            command(lab, &format!("undrain iperf-v4 {}", Family::V4.backend(number)));
+            wait_until("everybody to be free", TEN_SECONDS, || (!sinks.iter().any(Sink::is_busy)).then_some(()));
             let name = format!("b{number}");
             let after = load.outcomes().len();
             wait_until("the restarted one to serve", TEN_SECONDS, || {
                 answers(&load.outcomes()[after..]).get(name.as_str()).map(drop)
             });
         }
+        assert!(were_at.contains(&true), "no transfer was at the one that was drained");
         let outcomes = load.stop();
         assert_eq!(failures(&outcomes), [""; 0], "of {} requests", outcomes.len());
         assert_eq!(answers(&outcomes).len(), 3);
@@ -128,6 +149,66 @@ fn a_rolling_restart_by_drain_fails_no_request() {
             assert!(said.lines().filter(|line| line.trim_end() == "!200").count() > 200, "{said}");
         }
     });
+}
+
+/// iperf3 as a server on a backend, for one transfer after the other.
+struct Sink {
+    running: Option<Background>,
+}
+
+impl Sink {
+    fn start(lab: &Lab, number: usize) -> Self {
+        let log = lab.directory.join(format!("iperf3-b{number}.log"));
+        let _ = std::fs::remove_file(&log);
+        let mut server = lab.backends[number - 1].namespace.command("iperf3");
+        server.args(["--server", "--forceflush"]);
+        let running = Background::start(server, &log);
+        wait_until("iperf3 to listen", TEN_SECONDS, || running.output().contains("Server listening").then_some(()));
+        Self { running: Some(running) }
+    }
+
+    /// Whether data of a transfer comes in: it listens again after each.
+    fn is_busy(&self) -> bool {
+        let said = self.running.as_ref().map(Background::output).unwrap_or_default();
+        said.rfind("bits/sec").is_some_and(|data| said.rfind("Server listening").is_none_or(|listens| listens < data))
+    }
+
+    fn stop(&mut self) {
+        self.running = None;
+    }
+}
+
+/// iperf3 for some seconds through the VIP, at a rate that leaves the machine some air.
+struct Transfer {
+    client: Background,
+}
+
+impl Transfer {
+    fn start(lab: &Lab, seconds: u32) -> Self {
+        let mut client = lab.client.command("iperf3");
+        client.args([
+            "--client",
+            &Family::V4.vip().to_string(),
+            "--time",
+            &seconds.to_string(),
+            "--bitrate",
+            "100M",
+            "--forceflush",
+        ]);
+        let log = lab.directory.join("iperf3-client.log");
+        let _ = std::fs::remove_file(&log);
+        Self { client: Background::start(client, &log) }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.client.ended().is_some()
+    }
+
+    #[track_caller]
+    fn succeed(&mut self) {
+        let end = self.client.wait(Duration::from_secs(30));
+        assert!(end.is_some_and(|end| end.success()), "iperf3:\n{}", self.client.output());
+    }
 }
 
 /// curl, one request after the other, each over a new connection.

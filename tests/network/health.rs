@@ -212,6 +212,112 @@ fn packets_eject_and_the_weight_comes_back_slowly() {
     });
 }
 
+/// Weights, and a service that comes, are what the reloads change: what is known of b2 they do not.
+#[test]
+fn ejection_and_slow_start_go_on_over_a_reload() {
+    run("health_kept", Layout::two_arm(), |lab| {
+        const EJECT: Duration = Duration::from_secs(8);
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        for family in Family::BOTH {
+            let rules = "passive = { failures = 2, window = \"5s\", eject = \"8s\", max_eject = \"8s\" }\nslow_start = \"20s\"";
+            lab.config.set_pool(&pool(family), rules);
+        }
+        lab.start_weir();
+        let load = Load::start(&lab.client, &Family::BOTH.map(|family| SocketAddr::new(family.vip(), 80)), 2);
+        load.wait_for(100);
+        lab.backends[1].stop();
+        let all = |lab: &mut Lab, is: &dyn Fn(&Value) -> bool| web_backends(lab, 1).iter().all(is).then_some(());
+        let is_ejected = |b2: &Value| b2["health"] == "ejected" && b2["serves"] == false;
+        wait_until("b2 to be ejected", LONG, || all(lab, &is_ejected));
+        let ejected_at = Instant::now();
+        lab.backends[1].start();
+        let healed_at = Instant::now();
+        let total = |lab: &mut Lab| -> u64 { web_backends(lab, 1).iter().map(|b2| number(b2, "total_connections")).sum() };
+        let before = total(lab);
+        load.wait_for(100);
+        // Half of its time is over when it is reloaded: begun anew it would be out for half as long again.
+        std::thread::sleep((EJECT / 2).saturating_sub(ejected_at.elapsed()));
+        change(lab, 2);
+        assert!(all(lab, &is_ejected).is_some(), "ejected over the reload: {:?}", web_backends(lab, 1));
+        load.wait_for(100);
+        assert_eq!(total(lab), before, "connections while it is ejected");
+        wait_until("b2 to be back", LONG, || all(lab, &|b2| b2["serves"] == true));
+        assert!(ejected_at.elapsed() < EJECT + EJECT / 4, "back after {:?}", ejected_at.elapsed());
+
+        let weights = |lab: &mut Lab| -> Vec<f64> {
+            web_backends(lab, 1).iter().map(|b2| b2["effective_weight"].as_f64().expect("a weight")).collect()
+        };
+        wait_until("a part of its weight", LONG, || weights(lab).iter().all(|weight| *weight > 0.2).then_some(()));
+        let before = weights(lab);
+        change(lab, 3);
+        let after = weights(lab);
+        assert!(
+            before.iter().zip(&after).all(|(before, after)| after >= before && *after < 0.9),
+            "neither begun anew nor given up: {before:?}, then {after:?}"
+        );
+        wait_until("more of its weight", LONG, || weights(lab).iter().zip(&after).all(|(now, then)| now > then).then_some(()));
+        wait_until("all of its weight", LONG, || weights(lab).iter().all(|weight| *weight == 1.0).then_some(()));
+        let outcomes = load.stop();
+        assert_eq!(failures(outcomes.iter().filter(|outcome| outcome.begun > healed_at)), [""; 0]);
+    });
+}
+
+/// Reloads: another weight for b3, and a service more.
+fn change(lab: &mut Lab, weight: u32) {
+    for family in Family::BOTH {
+        lab.config.backends(&pool(family))[2].1 = weight;
+    }
+    let more = SocketAddr::new(Family::V4.vip(), 1000 + weight as u16);
+    lab.config.add(&format!("more-{weight}"), more, "tcp", vec![(SocketAddr::new(Family::V4.backend(1), 80), 1)]);
+    let changed = lab.config.clone();
+    lab.weir().write_config(&changed);
+    let reloaded = lab.weir().command("reload");
+    assert!(reloaded.success(), "{reloaded}");
+}
+
+/// A reload brings a VIP whose backends do not answer: at no moment is it on the interface; nor is it later than its quorum.
+#[test]
+fn a_new_vip_is_not_announced_before_its_quorum() {
+    run("health_new_vip", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        lab.start_weir();
+        let monitor = {
+            let mut command = lab.node.command("ip");
+            command.args(["-o", "monitor", "address"]);
+            Background::start(command, &lab.directory.join("addresses.log"))
+        };
+        // The monitor has begun once it says something.
+        wait_until("the monitor", LONG, || {
+            lab.node.run("ip address add 192.0.2.1/32 dev lo");
+            lab.node.run("ip address del 192.0.2.1/32 dev lo");
+            monitor.output().contains("192.0.2.1").then_some(())
+        });
+        lab.backends[0].stop();
+        let vips = [("waits", "10.1.0.120", 1), ("ready", "10.1.0.121", 2), ("always", "10.1.0.122", 0)];
+        for (name, vip, quorum) in vips {
+            let servers = if name == "ready" { 2..=3 } else { 1..=1 };
+            let backends = servers.map(|number| (SocketAddr::new(Family::V4.backend(number), 80), 1)).collect();
+            lab.config.add(name, SocketAddr::new(vip.parse().expect("an address"), 80), "tcp", backends);
+            lab.config.set_health(name, &HTTP.replace("rise = 2", "rise = 1, start = \"down\""));
+            lab.config.set_access(name, &format!("quorum = {quorum}"));
+        }
+        let changed = lab.config.clone();
+        lab.weir().write_config(&changed);
+        let reloaded = lab.weir().command("reload");
+        assert!(reloaded.success(), "{reloaded}");
+        let is_there = |vip: &str| monitor.output().contains(&format!(" {vip}/"));
+        wait_until("the VIP without a quorum", LONG, || is_there("10.1.0.122").then_some(()));
+        wait_until("the VIP that reaches its quorum", LONG, || is_there("10.1.0.121").then_some(()));
+        assert!(!is_there("10.1.0.120"), "{}", monitor.output());
+        assert!(lab.weir().log().contains("VIP 10.1.0.120 is withdrawn"), "{}", lab.weir().log());
+        lab.backends[0].start();
+        wait_until("the VIP whose backend has come", LONG, || is_there("10.1.0.120").then_some(()));
+        let load = Load::start(&lab.client, &[SocketAddr::new("10.1.0.120".parse().expect("an address"), 80)], 1);
+        load.wait_for(20);
+        assert_eq!(failures(&load.stop()), [""; 0]);
+    });
+}
+
 #[test]
 fn enough_stay_up_and_a_vip_without_quorum_is_withdrawn() {
     run("health_quorum", Layout::two_arm(), |lab| {
@@ -296,6 +402,14 @@ fn unfilter(lab: &mut Lab) {
 fn backends(lab: &mut Lab, number: usize) -> Vec<Value> {
     let status = lab.weir().status();
     status["pools"].as_array().expect("pools").iter().map(|pool| pool["backends"][number].clone()).collect()
+}
+
+/// Of the pools that every test here has.
+fn web_backends(lab: &mut Lab, at: usize) -> Vec<Value> {
+    let status = lab.weir().status();
+    let pools = status["pools"].as_array().expect("pools").iter();
+    let is_web = |pool: &&Value| pool["name"].as_str().is_some_and(|name| name.starts_with("web-"));
+    pools.filter(is_web).map(|pool| pool["backends"][at].clone()).collect()
 }
 
 /// The status of the only backend of a pool.
