@@ -177,8 +177,9 @@ impl<F: Family> Table<F> {
     pub fn was_drained(&self, hash: u64, tuple: &Tuple<F>) -> bool {
         // Relaxed: a hint; a packet that comes at the same moment may be dropped as if it had come before.
         self.drained.load(Relaxed) > 0
-            && self
-                .find_any(hash, |entry, reply| entry.has_tuple(tuple, reply) && entry.state().has(State::DYING | State::DRAINED))
+            && self.find_any(hash, |entry, direction| {
+                entry.has_tuple(tuple, direction) && entry.state().has(State::DYING | State::DRAINED)
+            })
     }
 }
 

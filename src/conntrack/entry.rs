@@ -23,10 +23,8 @@ use super::{Millis, TcpState, Tuple};
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct Entry<F: Family> {
-    original_addresses: F::Cell,
-    reply_addresses: F::Cell,
-    original_ports: AtomicU32,
-    reply_ports: AtomicU32,
+    addresses: [F::Cell; 2],
+    ports: [AtomicU32; 2],
     state: AtomicU32,
     last_seen: AtomicU32,
     words: [[AtomicU32; 2]; 2],
@@ -220,25 +218,18 @@ impl<F: Family> Entry<F> {
     /// The tuple of one direction.
     #[inline(always)]
     pub fn tuple(&self, direction: Direction) -> Tuple<F> {
+        let at = direction as usize;
         let protocol = self.state().protocol();
-        match direction {
-            Direction::Original => {
-                Tuple { addresses: self.original_addresses.load(), ports: self.original_ports.load(Ordering::Relaxed), protocol }
-            }
-            Direction::Reply => {
-                Tuple { addresses: self.reply_addresses.load(), ports: self.reply_ports.load(Ordering::Relaxed), protocol }
-            }
-        }
+        Tuple { addresses: self.addresses[at].load(), ports: self.ports[at].load(Ordering::Relaxed), protocol }
     }
 
     /// Whether `tuple` is that of one direction, without looking at the state.
     #[inline(always)]
-    pub(super) fn has_tuple(&self, tuple: &Tuple<F>, reply: bool) -> bool {
-        let (addresses, ports) =
-            if reply { (&self.reply_addresses, &self.reply_ports) } else { (&self.original_addresses, &self.original_ports) };
+    pub(super) fn has_tuple(&self, tuple: &Tuple<F>, direction: Direction) -> bool {
+        let at = direction as usize;
         // Relaxed throughout: the index slot that led here was read with Acquire.
-        addresses.load() == tuple.addresses
-            && ports.load(Ordering::Relaxed) == tuple.ports
+        self.addresses[at].load() == tuple.addresses
+            && self.ports[at].load(Ordering::Relaxed) == tuple.ports
             && self.state.load(Ordering::Relaxed) as u8 == tuple.protocol
     }
 
@@ -260,12 +251,9 @@ impl<F: Family> Entry<F> {
     }
 
     pub(super) fn set_tuple(&self, direction: Direction, tuple: &Tuple<F>) {
-        let (addresses, ports) = match direction {
-            Direction::Original => (&self.original_addresses, &self.original_ports),
-            Direction::Reply => (&self.reply_addresses, &self.reply_ports),
-        };
-        addresses.store(tuple.addresses);
-        ports.store(tuple.ports, Ordering::Relaxed);
+        let at = direction as usize;
+        self.addresses[at].store(tuple.addresses);
+        self.ports[at].store(tuple.ports, Ordering::Relaxed);
     }
 
     /// Begins the life of an entry that nobody else knows.
@@ -314,20 +302,19 @@ impl<F: Family> Entry<F> {
         Owner { service: self.service.load(Ordering::Relaxed), backend: self.backend.load(Ordering::Relaxed) }
     }
 
-    /// The next hop of packets of this direction, if it was looked up at this epoch.
+    /// The next hop of packets of this direction, if any was looked up at this epoch; 0: none yet.
     #[inline(always)]
     pub fn hop(&self, direction: Direction, epoch: u16) -> Option<u16> {
-        let hop = self.hops[direction as usize].load(Ordering::Relaxed);
-        (self.hops_epoch.load(Ordering::Relaxed) == epoch && hop != 0).then(|| hop - 1)
+        (self.hops_epoch.load(Ordering::Relaxed) == epoch).then(|| self.hops[direction as usize].load(Ordering::Relaxed))
     }
 
-    /// Notes a next hop that was looked up at `epoch`. Next hops of an earlier epoch are forgotten. `hop` is below 65535.
+    /// Notes a next hop that was looked up at `epoch`. Next hops of an earlier epoch are forgotten. `hop` is not 0.
     pub fn set_hop(&self, direction: Direction, epoch: u16, hop: u16) {
         if self.hops_epoch.load(Ordering::Relaxed) != epoch {
             self.hops[direction.turned() as usize].store(0, Ordering::Relaxed);
             self.hops_epoch.store(epoch, Ordering::Relaxed);
         }
-        self.hops[direction as usize].store(hop + 1, Ordering::Relaxed);
+        self.hops[direction as usize].store(hop, Ordering::Relaxed);
     }
 
     /// Somewhere in the second cache line of an IPv6 entry.
@@ -339,19 +326,19 @@ impl<F: Family> Entry<F> {
     // A free entry keeps the free list in the room of its ports.
 
     pub(super) fn next_free(&self) -> u32 {
-        self.original_ports.load(Ordering::Relaxed)
+        self.ports[0].load(Ordering::Relaxed)
     }
 
     pub(super) fn set_next_free(&self, number: u32) {
-        self.original_ports.store(number, Ordering::Relaxed);
+        self.ports[0].store(number, Ordering::Relaxed);
     }
 
     pub(super) fn next_batch(&self) -> u32 {
-        self.reply_ports.load(Ordering::Relaxed)
+        self.ports[1].load(Ordering::Relaxed)
     }
 
     pub(super) fn set_next_batch(&self, number: u32) {
-        self.reply_ports.store(number, Ordering::Relaxed);
+        self.ports[1].store(number, Ordering::Relaxed);
     }
 }
 

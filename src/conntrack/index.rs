@@ -26,7 +26,7 @@ const MAX_CHAIN: usize = if cfg!(feature = "loom") { 3 } else { 24 };
 const LOAD_TIMES_TEN: usize = 42;
 
 /// An entry's number and the direction of the tuple that was looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Handle(u32);
 
 const REPLY: u32 = 1 << 31;
@@ -37,6 +37,9 @@ const NUMBER: u32 = (1 << 30) - 1;
 pub(super) const MAX_NUMBER: usize = NUMBER as usize;
 
 impl Handle {
+    /// That of nobody: entry 0 is never used.
+    pub(super) const NONE: Self = Self(0);
+
     #[inline(always)]
     pub(super) fn new(number: u32, reply: bool) -> Self {
         debug_assert!(number != 0 && number <= NUMBER);
@@ -123,27 +126,23 @@ impl Index {
         prefetch(&self.buckets.items()[self.home(hash)]);
     }
 
-    /// The first slot whose tag fits: almost always the right one, or none. Its entry is still to be compared.
+    /// A slot whose tag fits: almost always the right one, or none. Its entry is still to be compared. [`Handle::NONE`]: there is none.
     #[inline(always)]
-    pub(super) fn guess(&self, hash: u64) -> Option<Handle> {
+    pub(super) fn guess(&self, hash: u64) -> Handle {
         let home = self.home(hash);
         let bucket = &self.buckets.items()[home];
-        // Where the mask is empty its trailing zeros are past the slots.
-        match bucket.slots.get(bucket.tags_like(hash).trailing_zeros() as usize) {
-            // Acquire: pairs with the compare-exchange that committed the slot, so that the entry is seen whole.
-            Some(slot) => committed(slot.load(Ordering::Acquire)),
-            // Relaxed: a guess that finds nothing is followed by `find`.
-            None if bucket.overflow.load(Ordering::Relaxed) == 0 => None,
+        // Relaxed: a guess that finds nothing is followed by `find`.
+        match bucket.slot_like(hash) {
+            Some(slot) => slot,
+            None if bucket.overflow.load(Ordering::Relaxed) == 0 => Handle::NONE,
             None => self.guess_further(home, hash),
         }
     }
 
     /// As [`Index::guess`], for the one tuple in forty that is not in its home: here and now, so that its entry is asked for in time.
     #[inline(never)]
-    fn guess_further(&self, home: usize, hash: u64) -> Option<Handle> {
-        let bucket = self.bucket(home, 1);
-        let slot = bucket.slots.get(bucket.tags_like(hash).trailing_zeros() as usize)?;
-        committed(slot.load(Ordering::Acquire))
+    fn guess_further(&self, home: usize, hash: u64) -> Handle {
+        self.bucket(home, 1).slot_like(hash).unwrap_or(Handle::NONE)
     }
 
     /// The committed handle under `hash` for which `is_it` says yes.
@@ -305,7 +304,18 @@ fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
 }
 
 impl Bucket {
-    /// A bit for each slot whose tag is that of `hash`, found without a branch: which slot it is cannot be predicted.
+    /// What is in a slot whose tag is that of `hash`, found without a branch: which slot it is cannot be predicted. With the tag taken off
+    /// it is the least of all. What is tentative or empty is none, whatever its tag.
+    #[inline(always)]
+    fn slot_like(&self, hash: u64) -> Option<Handle> {
+        let tag = hash >> 32 << 32;
+        // Acquire: pairs with the compare-exchange that committed the slot, so that the entry is seen whole.
+        let least = self.slots.iter().map(|slot| slot.load(Ordering::Acquire) ^ tag).fold(u64::MAX, u64::min);
+        let handle = if least & TENTATIVE == 0 { Handle(least as u32) } else { Handle::NONE };
+        (least >> 32 == 0).then_some(handle)
+    }
+
+    /// A bit for each slot whose tag is that of `hash`.
     #[inline(always)]
     fn tags_like(&self, hash: u64) -> u32 {
         let mut mask = 0;

@@ -54,7 +54,7 @@ impl TableBytes {
 
 /// What a lookup found, before the entry was looked at.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Guess(Option<Handle>);
+pub struct Guess(Handle);
 
 /// A live connection and the direction of the packet that led to it.
 #[derive(Debug)]
@@ -179,7 +179,7 @@ impl<F: Family> Table<F> {
     /// Pass 2 over a burst: asks for the line of the entry. Where nothing was guessed, for one that nobody needs: cheaper than a branch.
     #[inline(always)]
     pub fn prefetch_entry(&self, guess: Guess) {
-        let number = guess.0.map_or(0, Handle::number);
+        let number = guess.0.number();
         let entry = self.entry(number);
         prefetch(entry);
         if let Some(account) = self.account_of(number) {
@@ -190,23 +190,26 @@ impl<F: Family> Table<F> {
         }
     }
 
+    /// Pass 3: the connection that was guessed, live or not, if `tuple` is one of its own.
+    #[inline(always)]
+    pub fn guessed(&self, guess: Guess, tuple: &Tuple<F>) -> Option<Found<'_, F>> {
+        // Where nothing was guessed this is entry 0, whose tuple no packet has.
+        let found = self.found(guess.0);
+        found.entry.has_tuple(tuple, found.direction).then_some(found)
+    }
+
     /// Pass 3: the live connection that `tuple` belongs to.
     #[inline(always)]
     pub fn find(&self, hash: u64, guess: Guess, tuple: &Tuple<F>) -> Option<Found<'_, F>> {
-        if let Guess(Some(handle)) = guess {
-            let entry = self.entry(handle.number());
-            if entry.has_tuple(tuple, handle.is_reply()) && entry.state().is_live() {
-                return Some(self.found(handle));
-            }
-        }
-        self.look_up(hash, tuple)
+        let live = self.guessed(guess, tuple).filter(|found| found.entry.state().is_live());
+        live.or_else(|| self.look_up(hash, tuple))
     }
 
     /// The live connection that `tuple` belongs to, without a guess.
     pub fn look_up(&self, hash: u64, tuple: &Tuple<F>) -> Option<Found<'_, F>> {
         let handle = self.index.find(hash, |handle| {
             let entry = self.entry(handle.number());
-            entry.has_tuple(tuple, handle.is_reply()) && entry.state().is_live()
+            entry.has_tuple(tuple, direction(handle)) && entry.state().is_live()
         })?;
         Some(self.found(handle))
     }
@@ -377,8 +380,8 @@ impl<F: Family> Table<F> {
     }
 
     /// Whether the index has an entry under this hash that is meant, in whatever state; and whether by its reply tuple.
-    pub(super) fn find_any(&self, hash: u64, is_meant: impl Fn(&Entry<F>, bool) -> bool) -> bool {
-        self.index.find(hash, |handle| is_meant(self.entry(handle.number()), handle.is_reply())).is_some()
+    pub(super) fn find_any(&self, hash: u64, is_meant: impl Fn(&Entry<F>, Direction) -> bool) -> bool {
+        self.index.find(hash, |handle| is_meant(self.entry(handle.number()), direction(handle))).is_some()
     }
 
     /// Numbers of connections that stand in these buckets of the index, counted from the home of `hash`.
@@ -428,12 +431,17 @@ impl<F: Family> Table<F> {
     }
 
     fn has(&self, handle: Handle, tuple: &Tuple<F>) -> bool {
-        self.entry(handle.number()).has_tuple(tuple, handle.is_reply())
+        self.entry(handle.number()).has_tuple(tuple, direction(handle))
     }
 
     #[inline(always)]
     fn found(&self, handle: Handle) -> Found<'_, F> {
-        let direction = if handle.is_reply() { Direction::Reply } else { Direction::Original };
-        Found { entry: self.entry(handle.number()), direction, number: handle.number() }
+        Found { entry: self.entry(handle.number()), direction: direction(handle), number: handle.number() }
     }
+}
+
+/// The direction of the tuple that a slot is under.
+#[inline(always)]
+fn direction(handle: Handle) -> Direction {
+    if handle.is_reply() { Direction::Reply } else { Direction::Original }
 }

@@ -6,7 +6,7 @@
 
 use super::hook::priority;
 use super::passage::run_hooks;
-use super::process::{Context, Lookup, tuple};
+use super::process::{Context, look_up};
 use super::tracked::Tracked;
 use super::verdict::{Verdict, Way};
 use super::{DropReason, Frame, PortId, forward, link, postrouting, prerouting};
@@ -14,7 +14,7 @@ use crate::conntrack::l4proto::{
     L4Proto,
     tcp::{self, Tcp},
 };
-use crate::conntrack::{Datagram, Decision, Fragments, Guess, Known, Passed, Tuple, V4, V6, Visit, l4proto};
+use crate::conntrack::{Datagram, Decision, Fragments, Known, Passed, Tuple, V4, V6, Visit, l4proto};
 use crate::packet::fragment::{self, Fragment, can_be_followed};
 use crate::packet::tcp::flag;
 use crate::packet::{self, Headers, Ip, Payload, be32, ipv6};
@@ -135,19 +135,14 @@ fn send_whole<const HOOKED: bool>(
 ) -> Way<PortId> {
     match headers.ip {
         Ip::V4 => {
-            let lookup = lookup::<V4, HOOKED>(context, frame.bytes(), headers);
+            let lookup = look_up::<V4, HOOKED>(context, frame, headers);
             run_hooks(context, visit, frame, headers, &lookup)
         }
         Ip::V6 => {
-            let lookup = lookup::<V6, HOOKED>(context, frame.bytes(), headers);
+            let lookup = look_up::<V6, HOOKED>(context, frame, headers);
             run_hooks(context, visit, frame, headers, &lookup)
         }
     }
-}
-
-fn lookup<F: Tracked, const HOOKED: bool>(context: &Context<'_, HOOKED>, bytes: &[u8], headers: &Headers) -> Lookup<F> {
-    let tuple = tuple::<F>(bytes, headers);
-    Lookup { tuple, hash: F::table(&context.datapath.conntrack).hash(&tuple), guess: Guess::default() }
 }
 
 /// The way of a later fragment: that of the first one, with no ports to rewrite and no checksum to update.

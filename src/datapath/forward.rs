@@ -16,13 +16,16 @@ use std::net::IpAddr;
 /// The next hop of a packet of a known connection.
 #[inline(always)]
 pub(super) fn route<F: Tracked, const HOOKED: bool>(context: &Context<'_, HOOKED>, found: &Found<'_, F>) -> Way<Hop> {
-    // The one that the connection remembers, while routes stay and the neighbour is resolved.
-    if let Some(id) = found.entry.hop(found.direction, context.epoch)
-        && let Some(hop) = context.datapath.next_hops.hop(NextHopId(id))
-    {
-        return Ok(hop);
+    match remembered(context, found) {
+        Some(hop) => Ok(hop),
+        None => route_anew(context, found),
     }
-    route_anew(context, found)
+}
+
+/// The next hop that the connection remembers, while routes stay and the neighbour is resolved.
+#[inline(always)]
+pub(super) fn remembered<F: Tracked, const HOOKED: bool>(context: &Context<'_, HOOKED>, found: &Found<'_, F>) -> Option<Hop> {
+    context.datapath.next_hops.hop(NextHopId(found.entry.hop(found.direction, context.epoch)?))
 }
 
 #[cold]

@@ -1,7 +1,7 @@
 //! The datapath: one function over a burst of frames. It opens no socket, reads no clock, takes no lock, logs nothing.
 
 //!
-//! A packet's way: [`process`](Datapath::process) → `passage` → `prerouting` → `forward` → `postrouting` → `link`; ICMP errors go by `related`, fragments by `defrag`,
+//! A packet's way: [`process`](Datapath::process) → `express`, or whatever does not fit there: `passage` → `prerouting` → `forward` → `postrouting` → `link`; ICMP errors go by `related`, fragments by `defrag`,
 //! what ends here by `answer`.
 
 mod admission;
@@ -11,6 +11,7 @@ mod counters;
 mod defrag;
 mod drop_reason;
 mod expected;
+mod express;
 mod forward;
 mod handshake;
 mod helped;

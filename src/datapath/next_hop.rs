@@ -13,12 +13,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-/// Index of a neighbour's slot.
+/// Index of a neighbour's slot, from 1: 0 means none, and its slot stays empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NextHopId(pub u16);
 
 /// Slots for neighbours; a connection has 16 bits for each of its next hops, one value of which means that it has none.
 pub const NEXT_HOPS: usize = (1 << 16) - 1;
+
+/// One for each number of 16 bits, so that none is out of bounds.
+type Slots = [AtomicU64; NEXT_HOPS + 1];
 
 /// A neighbour, resolved: what the Ethernet header toward it looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,8 +161,8 @@ impl PortState {
 /// All next hops of the daemon, shared by control (writes) and workers (read).
 #[derive(Debug)]
 pub struct NextHops {
-    slots: Box<[AtomicU64]>,
-    next_free: AtomicU32,
+    slots: Box<Slots>,
+    taken: AtomicU32,
     neighbours: DashMap<(PortId, u16, IpAddr), NextHopId>,
     routes: ArcSwap<Routes>,
     /// Sorted.
@@ -179,9 +182,10 @@ pub enum Unreachable {
 
 impl Default for NextHops {
     fn default() -> Self {
+        let slots: Vec<_> = (0..=NEXT_HOPS).map(|_| AtomicU64::new(0)).collect();
         Self {
-            slots: (0..NEXT_HOPS).map(|_| AtomicU64::new(0)).collect(),
-            next_free: AtomicU32::new(0),
+            slots: slots.into_boxed_slice().try_into().expect("that many"),
+            taken: AtomicU32::new(0),
             neighbours: DashMap::new(),
             routes: ArcSwap::default(),
             host_addresses: ArcSwap::default(),
@@ -212,7 +216,7 @@ impl NextHops {
     /// As [`NextHops::get`], still in one word.
     #[inline(always)]
     pub(super) fn hop(&self, id: NextHopId) -> Option<Hop> {
-        let bits = self.slots.get(usize::from(id.0))?.load(Ordering::Relaxed);
+        let bits = self.slots[usize::from(id.0)].load(Ordering::Relaxed);
         (bits >> 16 != 0).then_some(Hop(bits))
     }
 
@@ -280,9 +284,9 @@ impl NextHops {
     }
 
     fn take_slot(&self) -> Option<NextHopId> {
-        let slot = self.next_free.load(Ordering::Relaxed);
-        let id = u16::try_from(slot).ok().filter(|id| usize::from(*id) < NEXT_HOPS)?;
-        self.next_free.store(slot + 1, Ordering::Relaxed);
+        let taken = self.taken.load(Ordering::Relaxed);
+        let id = u16::try_from(taken + 1).ok()?;
+        self.taken.store(taken + 1, Ordering::Relaxed);
         Some(NextHopId(id))
     }
 }

@@ -10,8 +10,8 @@ use crate::conntrack::l4proto::{self, Step};
 use crate::conntrack::{Direction, EventKind, Found, State, TcpState, Visit};
 use crate::packet::Headers;
 
-/// Pass 3 for one packet: of a known connection in a straight line, of a new one through [`open`].
-#[inline(always)]
+/// Pass 3 for one packet, the whole way: of a known connection in a straight line, of a new one through [`open`].
+#[inline(never)]
 pub(super) fn run_hooks<F: Tracked, const HOOKED: bool>(
     context: &mut Context<'_, HOOKED>,
     visit: &mut Visit<'_>,

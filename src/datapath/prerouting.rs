@@ -84,8 +84,10 @@ pub(super) fn conntrack_in<'a, F: Tracked, const HOOKED: bool>(
     // Most packets change nothing that both directions share, and need no look at the state machine.
     let steady = match headers.payload {
         Payload::Tcp(flags) => {
-            let (segment, length) = (&frame.bytes()[headers.l4()..], usize::from(headers.end - headers.l4));
-            tcp::advance_steady(found.entry, found.direction, state, flags, segment, length)
+            let length = usize::from(headers.end - headers.l4);
+            frame.bytes()[headers.l4()..]
+                .split_first_chunk()
+                .is_some_and(|segment| tcp::advance_steady(found.entry, found.direction, state, flags, segment, length))
         }
         Payload::Udp => udp::is_steady(state, found.direction),
         _ => false,

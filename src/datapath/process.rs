@@ -13,15 +13,15 @@ use super::passage::run_hooks;
 use super::tally::Tally;
 use super::tracked::Tracked;
 use super::verdict::{Verdict, Way};
-use super::{Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, defrag, local_in, related};
+use super::{Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, defrag, express, local_in, related};
 use crate::conntrack::l4proto::{self, Verify, is_tracked};
 use crate::conntrack::{
-    Conntrack, EventKind, Found, Guess, LANES, Micros, Millis, Now, Table, Tables, Teller, Tuple, V4, V6, Visit, Walker, Words,
+    Conntrack, EventKind, Found, Guess, LANES, Micros, Millis, Now, Table, Tables, Teller, Tuple, V4, V6, Visit, Walker,
 };
 use crate::nat::Manip;
 use crate::nat::icmp_limit::{self, IcmpLimit};
 use crate::nat::tcp_reset;
-use crate::packet::{Headers, Ip, Malformed, Payload, parse, parse_plain};
+use crate::packet::{Headers, Ip, Malformed, Payload, Plain, parse, parse_plain};
 use crate::service::Snapshot;
 use arc_swap::ArcSwap;
 use std::ops::Range;
@@ -57,12 +57,15 @@ pub struct Lane {
 /// What the passes hand on to each other; kept so that it need not be made anew for each burst.
 #[derive(Debug)]
 struct Scratch {
-    /// First and second word of each IPv4 tuple, in groups that are hashed together.
-    words: [(Words, Words); BURST / LANES],
-    hashes: [Words; BURST / LANES],
+    /// First and second word of each IPv4 tuple.
+    first: [u64; BURST],
+    second: [u64; BURST],
+    hashes: [u64; BURST],
     has_v6: bool,
     v6_hashes: [u64; BURST],
     guesses: [Guess; BURST],
+    plain: [Option<Plain>; BURST],
+    /// Of those that are not plain.
     headers: [Result<Headers, Malformed>; BURST],
 }
 
@@ -99,11 +102,13 @@ impl Datapath {
     /// What a worker that counts in `counters` needs; `None` when there are 128 of them already.
     pub fn lane(&self, counters: Arc<Counters>) -> Option<Lane> {
         let scratch = Scratch {
-            words: [([0; LANES], [0; LANES]); BURST / LANES],
-            hashes: [[0; LANES]; BURST / LANES],
+            first: [0; BURST],
+            second: [0; BURST],
+            hashes: [0; BURST],
             has_v6: false,
             v6_hashes: [0; BURST],
             guesses: [Guess::default(); BURST],
+            plain: [None; BURST],
             headers: [Err(Malformed::NotIp); BURST],
         };
         let icmp_limit = IcmpLimit::new(icmp_limit::RATE, icmp_limit::BURST, Millis::default());
@@ -145,15 +150,9 @@ impl Datapath {
             let count = burst.len();
             lane.scratch.parse_and_hash(&self.conntrack, burst);
             lane.scratch.guess_group(&self.conntrack, 0, count);
-            for (at, frame) in burst.iter_mut().enumerate() {
-                if at % GROUP == 0 {
-                    lane.scratch.guess_group(&self.conntrack, at + GROUP, count);
-                }
-                let verdict = lane.scratch.process_packet(&mut context, &mut visit, frame, at);
-                match verdict {
-                    Ok(port) => frame.fate = Fate::Transmit(port),
-                    Err(verdict) => frame.fate = end(&mut context, &mut visit, frame, verdict),
-                }
+            for group in (0..count).step_by(GROUP) {
+                lane.scratch.guess_group(&self.conntrack, group + GROUP, count);
+                lane.scratch.process_group(&mut context, &mut visit, burst, group..count.min(group + GROUP));
             }
             self.conntrack.opened(context.tally.opened);
             self.conntrack.ended(context.tally.ended);
@@ -169,14 +168,12 @@ impl Scratch {
         self.has_v6 = false;
         for (group, frames) in burst.chunks(GROUP).enumerate() {
             for (lane, frame) in frames.iter().enumerate() {
-                let (at, bytes) = (group * GROUP + lane, frame.bytes());
-                // Two arms that each write their result where it stays: one value handed through both would be copied on the way.
-                match parse_plain(bytes) {
-                    Some(headers) => {
-                        self.set_words(at, bytes, &headers, headers.ports(bytes));
-                        self.headers[at] = Ok(headers);
-                    }
-                    None => self.look_at_any(conntrack, at, bytes),
+                // Always below: the remainder says so to the compiler.
+                let (at, bytes) = ((group * GROUP + lane) % BURST, frame.bytes());
+                self.plain[at] = parse_plain(bytes);
+                match (self.plain[at], bytes.first_chunk()) {
+                    (Some(plain), Some(head)) => self.set_words(at, plain.tuple_words(head)),
+                    _ => self.look_at_any(conntrack, at, bytes),
                 }
             }
             self.hash_group(conntrack.table(), group);
@@ -186,21 +183,21 @@ impl Scratch {
     /// Of a frame that is no plain packet, some line is asked for that nobody will need: cheaper than asking whether it is one.
     #[inline(always)]
     fn hash_group(&mut self, v4: &Table<V4>, group: usize) {
-        let lanes = group * (GROUP / LANES)..(group + 1) * (GROUP / LANES);
-        for at in lanes.clone() {
-            let (first, second) = &self.words[at];
-            v4.key().hash_lanes(first, second, &mut self.hashes[at]);
+        let group = group * GROUP..(group + 1) * GROUP;
+        let (first, second) = (self.first[group.clone()].as_chunks().0, self.second[group.clone()].as_chunks().0);
+        let hashes = self.hashes[group.clone()].as_chunks_mut().0;
+        for ((first, second), hashes) in first.iter().zip(second).zip(hashes) {
+            v4.key().hash_lanes(first, second, hashes);
         }
-        for hash in self.hashes[lanes].as_flattened() {
+        for hash in &self.hashes[group] {
             v4.prefetch_bucket(*hash);
         }
     }
 
     #[inline(always)]
-    fn set_words(&mut self, at: usize, bytes: &[u8], headers: &Headers, ports: u32) {
-        let (first, second) = &mut self.words[at / LANES];
-        first[at % LANES] = headers.addresses_v4(bytes);
-        second[at % LANES] = u64::from(ports) << 8 | u64::from(headers.protocol);
+    fn set_words(&mut self, at: usize, (addresses, ports, protocol): (u64, u32, u8)) {
+        self.first[at] = addresses;
+        self.second[at] = u64::from(ports) << 8 | u64::from(protocol);
     }
 
     /// Pass 1 for a frame of any shape. IPv6 tuples are hashed here, one by one.
@@ -212,7 +209,8 @@ impl Scratch {
         {
             match headers.ip {
                 Ip::V4 => {
-                    self.set_words(at, bytes, &headers, l4proto::pkt_to_tuple(l4proto::Packet { bytes, headers: &headers }))
+                    let Tuple { addresses, ports, protocol } = tuple::<V4>(bytes, &headers);
+                    self.set_words(at, (addresses, ports, protocol));
                 }
                 Ip::V6 => {
                     let v6: &Table<V6> = conntrack.table();
@@ -227,16 +225,16 @@ impl Scratch {
     /// Pass 2 for the group of packets from index `from`, of `count`.
     #[inline(always)]
     fn guess_group(&mut self, conntrack: &Conntrack, from: usize, count: usize) {
-        let group = from..count.min(from + GROUP);
+        let group = from.min(count)..count.min(from + GROUP);
         if self.has_v6 {
             return self.guess_mixed_group(conntrack, group);
         }
         let v4: &Table<V4> = conntrack.table();
-        for at in group.clone() {
-            self.guesses[at] = v4.guess(self.hash_v4(at));
+        for (guess, hash) in self.guesses[group.clone()].iter_mut().zip(&self.hashes[group.clone()]) {
+            *guess = v4.guess(*hash);
         }
-        for at in group {
-            v4.prefetch_entry(self.guesses[at]);
+        for guess in &self.guesses[group] {
+            v4.prefetch_entry(*guess);
         }
     }
 
@@ -244,7 +242,7 @@ impl Scratch {
     fn guess_mixed_group(&mut self, conntrack: &Conntrack, group: Range<usize>) {
         let (v4, v6): (&Table<V4>, &Table<V6>) = (conntrack.table(), conntrack.table());
         for at in group.clone() {
-            self.guesses[at] = if self.is_v6(at) { v6.guess(self.v6_hashes[at]) } else { v4.guess(self.hash_v4(at)) };
+            self.guesses[at] = if self.is_v6(at) { v6.guess(self.v6_hashes[at]) } else { v4.guess(self.hashes[at]) };
         }
         for at in group {
             if self.is_v6(at) {
@@ -255,17 +253,45 @@ impl Scratch {
         }
     }
 
-    #[inline(always)]
-    fn hash_v4(&self, at: usize) -> u64 {
-        self.hashes[at / LANES][at % LANES]
-    }
-
     fn is_v6(&self, at: usize) -> bool {
-        self.headers[at].is_ok_and(|headers| headers.ip == Ip::V6 && is_tracked(&headers))
+        self.plain[at].is_none() && self.headers[at].is_ok_and(|headers| headers.ip == Ip::V6 && is_tracked(&headers))
     }
 
-    /// Pass 3 for the packet at index `at`.
+    /// Pass 3 for packets of a burst.
     #[inline(always)]
+    fn process_group<const HOOKED: bool>(
+        &self,
+        context: &mut Context<'_, HOOKED>,
+        visit: &mut Visit<'_>,
+        burst: &mut [Frame<'_>],
+        mut group: Range<usize>,
+    ) {
+        loop {
+            if !HOOKED {
+                let sent = express::send_while_steady(context, &mut burst[group.clone()], self.packets(group.clone()));
+                context.tally.established += sent as u64;
+                group.start += sent;
+            }
+            let Some(at) = group.next() else { return };
+            let frame = &mut burst[at];
+            frame.fate = match self.process_packet(context, visit, frame, at) {
+                Ok(port) => Fate::Transmit(port),
+                Err(verdict) => end(context, visit, frame, verdict),
+            };
+        }
+    }
+
+    #[inline(always)]
+    fn packets(&self, range: Range<usize>) -> express::Packets<'_> {
+        express::Packets {
+            plain: &self.plain[range.clone()],
+            tuples: (&self.first[range.clone()], &self.second[range.clone()]),
+            guesses: &self.guesses[range],
+        }
+    }
+
+    /// Pass 3, the whole way, for the packet at index `at`.
+    #[inline(never)]
     fn process_packet<const HOOKED: bool>(
         &self,
         context: &mut Context<'_, HOOKED>,
@@ -273,17 +299,26 @@ impl Scratch {
         frame: &mut Frame<'_>,
         at: usize,
     ) -> Way<PortId> {
-        match &self.headers[at] {
-            Ok(headers) if headers.ip == Ip::V4 && is_tracked(headers) => {
+        let headers = match self.plain[at] {
+            Some(plain) => plain.headers(),
+            None => self.headers[at].map_err(DropReason::from)?,
+        };
+        if !is_tracked(&headers) {
+            return process_untracked(context, visit, frame, &headers);
+        }
+        match headers.ip {
+            Ip::V4 => {
                 // What pass 1 read of the packet is still what it says: nothing has written to it.
-                let (first, second) = &self.words[at / LANES];
-                let (addresses, ports) = (first[at % LANES], (second[at % LANES] >> 8) as u32);
-                let tuple = Tuple { addresses, ports, protocol: headers.protocol };
-                let lookup = Lookup::<V4> { tuple, hash: self.hash_v4(at), guess: self.guesses[at] };
-                run_hooks(context, visit, frame, headers, &lookup)
+                let (addresses, second) = (self.first[at], self.second[at]);
+                let tuple = Tuple { addresses, ports: (second >> 8) as u32, protocol: second as u8 };
+                let lookup = Lookup::<V4> { tuple, hash: self.hashes[at], guess: self.guesses[at] };
+                run_hooks(context, visit, frame, &headers, &lookup)
             }
-            Ok(headers) => process_other(context, visit, frame, headers, (self.v6_hashes[at], self.guesses[at])),
-            Err(malformed) => Err(Verdict::Drop((*malformed).into())),
+            Ip::V6 => {
+                let tuple = tuple(frame.bytes(), &headers);
+                let lookup = Lookup::<V6> { tuple, hash: self.v6_hashes[at], guess: self.guesses[at] };
+                run_hooks(context, visit, frame, &headers, &lookup)
+            }
         }
     }
 }
@@ -294,30 +329,18 @@ pub(super) fn tuple<F: Manip>(bytes: &[u8], headers: &Headers) -> Tuple<F> {
     Tuple { addresses: F::read(bytes, headers), ports, protocol: headers.protocol }
 }
 
-/// The way of one packet of any kind.
+/// The way of a packet that makes no connection.
 #[inline(never)]
-fn process_other<const HOOKED: bool>(
+fn process_untracked<const HOOKED: bool>(
     context: &mut Context<'_, HOOKED>,
     visit: &mut Visit<'_>,
     frame: &mut Frame<'_>,
     headers: &Headers,
-    (hash, guess): (u64, Guess),
 ) -> Way<PortId> {
     match headers.payload {
-        Payload::Icmp(kind) if related::may_be(headers.ip, kind) => return related::process(context, frame, headers),
-        Payload::Fragment => return defrag::process(context, visit, frame, headers),
-        _ if !is_tracked(headers) => return Err(Verdict::Drop(DropReason::IcmpUnrelated)),
-        _ => {}
-    }
-    match headers.ip {
-        Ip::V4 => {
-            let lookup = Lookup::<V4> { tuple: tuple(frame.bytes(), headers), hash, guess };
-            run_hooks(context, visit, frame, headers, &lookup)
-        }
-        Ip::V6 => {
-            let lookup = Lookup::<V6> { tuple: tuple(frame.bytes(), headers), hash, guess };
-            run_hooks(context, visit, frame, headers, &lookup)
-        }
+        Payload::Icmp(kind) if related::may_be(headers.ip, kind) => related::process(context, frame, headers),
+        Payload::Fragment => defrag::process(context, visit, frame, headers),
+        _ => Err(Verdict::Drop(DropReason::IcmpUnrelated)),
     }
 }
 
@@ -369,14 +392,22 @@ fn begin_anew<const HOOKED: bool>(
     visit: &mut Visit<'_>,
     frame: &mut Frame<'_>,
 ) -> Way<PortId> {
-    let headers = parse(frame.bytes()).map_err(|malformed| Verdict::Drop(malformed.into()))?;
-    let conntrack = &context.datapath.conntrack;
-    let hash = match headers.ip {
-        _ if !is_tracked(&headers) => 0,
-        Ip::V4 => V4::table(conntrack).hash(&tuple(frame.bytes(), &headers)),
-        Ip::V6 => V6::table(conntrack).hash(&tuple(frame.bytes(), &headers)),
-    };
-    process_other(context, visit, frame, &headers, (hash, Guess::default()))
+    let headers = parse(frame.bytes()).map_err(DropReason::from)?;
+    match headers.ip {
+        _ if !is_tracked(&headers) => process_untracked(context, visit, frame, &headers),
+        Ip::V4 => run_hooks(context, visit, frame, &headers, &look_up::<V4, HOOKED>(context, frame, &headers)),
+        Ip::V6 => run_hooks(context, visit, frame, &headers, &look_up::<V6, HOOKED>(context, frame, &headers)),
+    }
+}
+
+/// What the passes would have found out about a packet, but nothing was asked for ahead.
+pub(super) fn look_up<F: Tracked, const HOOKED: bool>(
+    context: &Context<'_, HOOKED>,
+    frame: &Frame<'_>,
+    headers: &Headers,
+) -> Lookup<F> {
+    let tuple = tuple(frame.bytes(), headers);
+    Lookup { tuple, hash: F::table(&context.datapath.conntrack).hash(&tuple), guess: Guess::default() }
 }
 
 impl<const HOOKED: bool> Context<'_, HOOKED> {

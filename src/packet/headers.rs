@@ -55,16 +55,63 @@ pub struct Headers {
 /// Parses the frame in `bytes` and checks every length in it.
 #[inline(always)]
 pub fn parse(bytes: &[u8]) -> Result<Headers, Malformed> {
-    parse_plain(bytes).map_or_else(|| parse_any(bytes), Ok)
+    parse_plain(bytes).map_or_else(|| parse_any(bytes), |plain| Ok(plain.headers()))
+}
+
+/// A packet of the plain shape: what differs between two of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plain {
+    /// What it carries.
+    pub transport: Transport,
+    /// The flags of a TCP segment.
+    pub flags: u8,
+    /// Where the IP packet ends.
+    pub end: u16,
+}
+
+/// What a plain packet carries: a whole one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Transport {
+    /// A TCP segment.
+    Tcp = 6,
+    /// A UDP datagram.
+    Udp = 17,
+}
+
+impl Plain {
+    /// Where the IP header begins.
+    pub const L3: usize = ethernet::HEADER;
+    /// Where the transport header begins.
+    pub const L4: usize = Self::L3 + ipv4::HEADER;
+    /// Bytes that every one of them has: up to the end of a TCP header without options.
+    pub const HEAD: usize = Self::L4 + tcp::HEADER;
+
+    /// Addresses as of [`Headers::addresses_v4`], ports as of [`Headers::ports`], and protocol, from the first bytes of the frame.
+    #[inline(always)]
+    pub fn tuple_words(self, head: &[u8; Self::HEAD]) -> (u64, u32, u8) {
+        (be64(head, Self::L3 + ipv4::ADDRESSES), be32(head, Self::L4), self.transport as u8)
+    }
+
+    /// As those of any packet.
+    #[inline(always)]
+    pub fn headers(self) -> Headers {
+        let payload = match self.transport {
+            Transport::Tcp => Payload::Tcp(self.flags),
+            Transport::Udp => Payload::Udp,
+        };
+        let (protocol, l3, l4) = (self.transport as u8, Self::L3 as u16, Self::L4 as u16);
+        Headers { ip: Ip::V4, protocol, vlan: 0, l3, l4, end: self.end, payload }
+    }
 }
 
 /// The shape that nearly all packets have: IPv4 without tag, options and fragments, TCP or UDP, nothing wrong with it. All offsets are
 /// known beforehand, so this costs a third of [`parse_any`]; whatever is different is left to that one, which also says what is wrong.
 #[inline(always)]
-pub fn parse_plain(bytes: &[u8]) -> Option<Headers> {
-    const L3: usize = ethernet::HEADER;
-    const L4: usize = L3 + ipv4::HEADER;
-    let head = bytes.first_chunk::<{ L4 + tcp::HEADER }>()?;
+pub fn parse_plain(bytes: &[u8]) -> Option<Plain> {
+    const L3: usize = Plain::L3;
+    const L4: usize = Plain::L4;
+    let head = bytes.first_chunk::<{ Plain::HEAD }>()?;
     let total = usize::from(be16(head, L3 + ipv4::TOTAL_LENGTH));
     let is_plain = be16(head, 12) == ethernet::IPV4
         && head[L3] == 0x45
@@ -74,20 +121,19 @@ pub fn parse_plain(bytes: &[u8]) -> Option<Headers> {
     let sum = ipv4::sum_of_fixed_header(head[L3..L4].first_chunk()?);
     ipv4::check_source(be64(head, L3 + ipv4::ADDRESSES)).ok()?;
     tcp::check_ports(be32(head, L4)).ok()?;
-    let (protocol, payload) = match head[L3 + ipv4::PROTOCOL] {
+    let (transport, flags, is_whole) = match head[L3 + ipv4::PROTOCOL] {
         6 => {
             let header = usize::from(head[L4 + tcp::DATA_OFFSET] >> 4) * 4;
             let flags = tcp::check_flags(head[L4 + tcp::FLAGS]).ok()?;
-            (6, (header >= tcp::HEADER && ipv4::HEADER + header <= total).then_some(Payload::Tcp(flags))?)
+            (Transport::Tcp, flags, header >= tcp::HEADER && ipv4::HEADER + header <= total)
         }
         17 => {
             let length = usize::from(be16(head, L4 + udp::LENGTH));
-            (17, (length >= udp::HEADER && ipv4::HEADER + length <= total).then_some(Payload::Udp)?)
+            (Transport::Udp, 0, length >= udp::HEADER && ipv4::HEADER + length <= total)
         }
         _ => return None,
     };
-    let headers = Headers { ip: Ip::V4, protocol, vlan: 0, l3: L3 as u16, l4: L4 as u16, end: (L3 + total) as u16, payload };
-    (is_plain && sum == 0xffff).then_some(headers)
+    (is_plain && is_whole && sum == 0xffff).then_some(Plain { transport, flags, end: (L3 + total) as u16 })
 }
 
 #[inline(never)]

@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791).
 
-use super::{Malformed, be16, be32, be64, checksum};
+use super::{Malformed, be16, be64, checksum};
 
 /// Bytes of the header without options.
 pub const HEADER: usize = 20;
@@ -60,15 +60,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Ipv4, Malformed> {
     Ok(Ipv4 { header, total, protocol: fixed[PROTOCOL], fragment: be16(fixed, FRAGMENT) })
 }
 
-/// One's complement sum of a header without options, folded; 0xffff when the checksum in it is right (RFC 1071).
+/// One's complement sum of a header without options, folded; 0xffff when the checksum in it is right (RFC 1071). Words are added in the
+/// machine's own byte order: what is all ones is so in either (RFC 1071, section 2 (B)).
 #[inline(always)]
 pub(super) fn sum_of_fixed_header(fixed: &[u8; HEADER]) -> u16 {
-    let words = u64::from(be32(fixed, 0))
-        + u64::from(be32(fixed, 4))
-        + u64::from(be32(fixed, 8))
-        + u64::from(be32(fixed, 12))
-        + u64::from(be32(fixed, 16));
-    checksum::fold(words)
+    let (words, _) = fixed.as_chunks::<4>();
+    checksum::fold(words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum())
 }
 
 /// A host on another machine has none of these as its address (RFC 1122, section 3.2.1.3; RFC 6890).
@@ -77,7 +74,8 @@ pub(super) fn check_source(addresses: u64) -> Result<(), Malformed> {
     let source = (addresses >> 32) as u32;
     let destination = addresses as u32;
     let first = source >> 24;
-    if first == 0 || first == 127 || first >= 224 {
+    // Of 0 and of 224 and more, one less is at least 223.
+    if first.wrapping_sub(1) >= 223 || first == 127 {
         return Err(Malformed::MartianSource);
     }
     if source == destination {

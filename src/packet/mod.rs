@@ -19,7 +19,7 @@ pub mod udp;
 mod headers;
 mod malformed;
 
-pub use headers::{Headers, Ip, Payload, parse, parse_plain};
+pub use headers::{Headers, Ip, Payload, Plain, Transport, parse, parse_plain};
 pub use malformed::Malformed;
 
 /// Two bytes at `offset`, the first the highest.

@@ -48,7 +48,7 @@ pub(super) fn parse(segment: &[u8]) -> Result<u8, Malformed> {
 /// Both ports in one word, neither may be 0 (RFC 6335, section 6: port 0 is reserved).
 #[inline(always)]
 pub(super) fn check_ports(ports: u32) -> Result<(), Malformed> {
-    if ports >> 16 == 0 || ports & 0xffff == 0 { Err(Malformed::PortZero) } else { Ok(()) }
+    if ports <= 0xffff || ports as u16 == 0 { Err(Malformed::PortZero) } else { Ok(()) }
 }
 
 /// PSH, URG, ECE and CWR go with everything; of the rest, these are what TCP sends: SYN, SYN ACK, RST, RST ACK, FIN ACK, ACK.

@@ -7,7 +7,8 @@ use etherparse::checksum::Sum16BitWords;
 use proptest::prelude::*;
 use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use weir::datapath::{Fate, NextHop, PortId};
+use weir::conntrack::ConnectionView;
+use weir::datapath::{Fate, Handler, Hook, NextHop, PortId, Verdict, priority};
 use weir::packet::{Headers, Ip, Payload, be16, parse};
 
 const SNAT_PORTS: std::ops::RangeInclusive<u16> = 20000..=20005;
@@ -197,43 +198,80 @@ fn is_right(bytes: &[u8], headers: &Headers) -> bool {
     sum.add_slice(&segment[..covered]).ones_complement() == 0
 }
 
+/// What went into a burst, what became of each frame, and what left by either port.
+type Storm = (Vec<Vec<u8>>, Vec<(Fate, usize)>, [VecDeque<Vec<u8>>; 2]);
+
+/// Lets an event happen.
+fn happen(world: &mut World, event: &Event) -> Storm {
+    match event {
+        Event::Burst(port, items) => {
+            let frames: Vec<_> = items.iter().map(|item| item.frame(world, *port)).collect();
+            let fates = world.burst(*port, &frames);
+            return (frames, fates, [FRONT, BACK].map(|port| VecDeque::from(world.take_sent(port))));
+        }
+        Event::Pass(milliseconds) => {
+            world.pass(*milliseconds);
+            world.sweep();
+        }
+        Event::Weight(weight) => world.set_backends(|member| member.set_weight(*weight)),
+        Event::Neighbour(known) => set_neighbour(world, *known),
+        Event::Mtu(mtu) => {
+            for port in [FRONT, BACK] {
+                world.datapath.next_hops.port(port).set(super::world::weir_mac(port), *mtu);
+            }
+        }
+    }
+    Storm::default()
+}
+
 fn run(world: &mut World, events: &[Event]) {
     let actors = Actors::of(world);
     for event in events {
-        match event {
-            Event::Burst(port, items) => {
-                let frames: Vec<_> = items.iter().map(|item| item.frame(world, *port)).collect();
-                let fates = world.burst(*port, &frames);
-                let mut sent = [FRONT, BACK].map(|port| VecDeque::from(world.take_sent(port)));
-                for (frame, (fate, _)) in frames.iter().zip(fates) {
-                    match fate {
-                        Fate::Undecided => panic!("forgotten: {frame:02x?}"),
-                        Fate::Transmit(out) => {
-                            let after = sent[usize::from(out.0)].pop_front().expect("it was sent");
-                            actors.check(world, frame, &after);
-                        }
-                        Fate::Drop(_) | Fate::Wait(..) | Fate::Gather => {}
-                    }
+        let (frames, fates, mut sent) = happen(world, event);
+        for (frame, (fate, _)) in frames.iter().zip(fates) {
+            match fate {
+                Fate::Undecided => panic!("forgotten: {frame:02x?}"),
+                Fate::Transmit(out) => {
+                    let after = sent[usize::from(out.0)].pop_front().expect("it was sent");
+                    actors.check(world, frame, &after);
                 }
-                assert!(sent.iter().all(VecDeque::is_empty), "more was sent than decided");
-            }
-            Event::Pass(milliseconds) => {
-                world.pass(*milliseconds);
-                world.sweep();
-            }
-            Event::Weight(weight) => world.set_backends(|member| member.set_weight(*weight)),
-            Event::Neighbour(known) => set_neighbour(world, *known),
-            Event::Mtu(mtu) => {
-                for port in [FRONT, BACK] {
-                    world.datapath.next_hops.port(port).set(super::world::weir_mac(port), *mtu);
-                }
+                Fate::Drop(_) | Fate::Wait(..) | Fate::Gather => {}
             }
         }
+        assert!(sent.iter().all(VecDeque::is_empty), "more was sent than decided");
         check_table(world);
     }
     world.pass(weir::conntrack::MAX_TIMEOUT);
     world.sweep();
     assert_eq!(world.datapath.conntrack.count(), 0, "everything ends");
+}
+
+/// A handler that has nothing against any packet: with it, each goes the whole way.
+#[derive(Debug)]
+struct Bystander;
+
+impl Handler for Bystander {
+    fn handle(&self, _: &mut weir::datapath::Packet<'_>) -> Verdict {
+        Verdict::Accept
+    }
+}
+
+/// The same storm twice: where packets may go the short way, and where none may.
+fn compare_ways(setup: impl Fn() -> Setup, events: &[Event]) {
+    let (mut short, mut whole) = (World::new(setup()), World::new(setup()));
+    whole.datapath.hooks.register(Hook::Forward, priority::FILTER, Box::new(Bystander));
+    for event in events {
+        assert_eq!(happen(&mut short, event), happen(&mut whole, event), "{event:?}");
+        assert_eq!(short.counted(), whole.counted());
+        assert_eq!(connections(&short), connections(&whole));
+    }
+}
+
+/// All that is known of every connection.
+fn connections(world: &World) -> Vec<ConnectionView> {
+    let mut connections = Vec::new();
+    world.datapath.conntrack.for_each(&world.policy(), &mut |view| connections.push(view.clone()));
+    connections
 }
 
 fn set_neighbour(world: &World, known: bool) {
@@ -264,6 +302,16 @@ fn check_table(world: &World) {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn the_short_way_ends_where_the_whole_way_does(
+        events in events(),
+        one_arm: bool,
+        recompute: bool,
+        vlans in prop::sample::select(vec![(0, 0), (0, 0), (5, 6), (0, 7)]),
+    ) {
+        compare_ways(|| Setup { connections: 40, snat_ports: SNAT_PORTS, vlans, one_arm, recompute, ..Default::default() }, &events);
+    }
 
     #[test]
     fn whatever_comes_nothing_leaves_half_translated(

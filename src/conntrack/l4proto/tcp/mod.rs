@@ -58,10 +58,10 @@ const RESETTING: u32 = 1 << 31;
 /// Those that follow from what was seen of the sides.
 const OF_SIDES: u32 = WINDOW_SCALE[0] | WINDOW_SCALE[1] | SACK_PERM[0] | SACK_PERM[1] | MAXACK_SET[0] | MAXACK_SET[1];
 
-/// Bits of the state word in which a connection that data flows in differs from all others, and what they are.
+/// Bits of the state word in which a live connection that data flows in differs from all others, and what they are.
 const STEADY: (u32, u32) = (
-    State::PROTOCOL_STATE | State::ASSURED | State::HELPER | IGNORED | RESETTING,
-    (TcpState::Established as u32) << 8 | State::ASSURED,
+    State::PROTOCOL_STATE | State::ASSURED | State::CONFIRMED | State::DYING | State::HELPER | IGNORED | RESETTING,
+    (TcpState::Established as u32) << 8 | State::ASSURED | State::CONFIRMED,
 );
 
 /// The protocol.
@@ -120,8 +120,9 @@ impl L4Proto for Tcp {
     }
 }
 
-/// Whether `segment` is plain data or an ACK in an established connection, in order and in the window. If so, it is noted, and there is
-/// nothing else to do; if not, nothing has been changed, and [`L4Proto::packet`] decides. The first `length` bytes of `segment` are the segment.
+/// Whether `segment` is plain data or an ACK in a live established connection, in order and in the window. If so, it is noted, and there is
+/// nothing else to do; if not, nothing has been changed, and [`L4Proto::packet`] decides. The segment is `length` bytes of `header` and of what
+/// is behind it.
 ///
 /// Sufficient conditions of what [`window`] says, each by one comparison: `end` is not below what the sender has sent (3); it is not
 /// above the edge that the receiver offers (1); the ACK is at most what the receiver has sent (2) and not too far below it (4); and the
@@ -132,10 +133,9 @@ pub fn advance_steady<F: Family>(
     direction: Direction,
     state: State,
     flags: u8,
-    segment: &[u8],
+    (header, behind): (&[u8; HEADER], &[u8]),
     length: usize,
 ) -> bool {
-    let Some((header, behind)) = segment.split_first_chunk::<HEADER>() else { return false };
     if state.0 & STEADY.0 != STEADY.1 || flags & (flag::SYN | flag::FIN | flag::RST | flag::ACK) != flag::ACK {
         return false;
     }

@@ -364,7 +364,8 @@ impl Tracked {
         let found = self.found(segment.direction);
         let bytes = bytes(segment);
         let state = found.entry.state();
-        if short && advance_steady(found.entry, segment.direction, state, segment.flags, &bytes, bytes.len()) {
+        let parts = bytes.split_first_chunk().unwrap();
+        if short && advance_steady(found.entry, segment.direction, state, segment.flags, parts, bytes.len()) {
             return Ok(Step::Accept);
         }
         let connection = Connection { found: &found, table: self.conntrack.table(), settings: &STRICT, now: Millis(0).into() };
