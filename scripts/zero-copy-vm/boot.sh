@@ -45,15 +45,21 @@ bridges() {
 cards() {
     # shellcheck disable=SC2086 # properties are words
     case $1 in
-    virtio | comparison)
+    virtio* | comparison)
         local pair
         for pair in 0 1; do hub $pair; virtio $pair 1 $ZERO_COPY; virtio $pair 2; done
-        [ "$1" = comparison ] || for pair in 2 3; do hub $pair; virtio $pair 1; virtio $pair 2; done
+        [ "$1" != virtio ] || for pair in 2 3; do hub $pair; virtio $pair 1; virtio $pair 2; done
         ;;
     igb*) for pair in 0 1; do hub $pair; igb $pair; virtio $pair 2; done ;;
     channels) for pair in 0 1; do tap $pair 1; tap $pair 2; virtio $pair 1 $ZERO_COPY mq=on vectors=18; virtio $pair 2; done ;;
     esac
 }
+
+# An emulator does `rep stosb` and `rep movsb` a byte at a time; without these flags the kernel and the C library take other ways.
+CPU=max,-erms,-fsrm,-fzrm,-fsrs,-fsrc
+
+# Pages are cleared once, by who needs them so, and not two megabytes of them at once.
+MEMORY="init_on_alloc=0 transparent_hugepage=never"
 
 # start_guest GUEST [WORD] : runs it in the background, its console goes to $directory/GUEST.log.
 start_guest() {
@@ -64,9 +70,9 @@ start_guest() {
     echo "guest $guest: started (kernel $release)"
     local command=(timeout --kill-after 5 "$LIMIT" nice -n 5 qemu-system-x86_64
         -L "$tools/usr/share/qemu" -L "$tools/usr/share/seabios" -nodefaults -no-user-config -no-reboot -display none -serial stdio
-        -accel tcg,thread=multi -machine q35 -cpu max -smp $cpus -m 1536
+        -accel tcg,thread=multi -machine q35 -cpu $CPU -smp $cpus -m 1536
         -kernel "$vmlinuz" -initrd "$directory/image"
-        -append "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off random.trust_cpu=on net.ifnames=0 tsc=reliable no_timer_check audit=0 -- $*")
+        -append "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off random.trust_cpu=on net.ifnames=0 tsc=reliable no_timer_check audit=0 $MEMORY -- $*")
     # shellcheck disable=SC2207 # words are meant
     command+=($(cards "$guest"))
     # A network namespace of its own: nothing in it but what `bridges` makes.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Longest that a request may take, connecting and reading each.
+/// Longest that a request may take unless a test says otherwise, connecting and reading each.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Pause of one client between two requests: enough load to notice anything, little enough to leave the machine some air.
@@ -37,6 +37,12 @@ pub struct Load {
 impl Load {
     /// Starts this many clients against each of `targets`.
     pub fn start(from: &Namespace, targets: &[SocketAddr], clients: usize) -> Self {
+        Self::with_patience(from, targets, clients, PATIENCE)
+    }
+
+    /// The same with clients that give up sooner or later. A short patience keeps requests coming while nobody serves: TCP by itself
+    /// pauses for 1, 2, 4, ... seconds between two SYNs.
+    pub fn with_patience(from: &Namespace, targets: &[SocketAddr], clients: usize, patience: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let outcomes = Arc::new(Mutex::new(Vec::new()));
         let clients = targets
@@ -48,7 +54,7 @@ impl Load {
                     // Relaxed: the flag is the whole message.
                     while !stop.load(Relaxed) {
                         let begun = Instant::now();
-                        let result = request(target).map_err(|error| format!("{target}: {error}"));
+                        let result = request(target, patience).map_err(|error| format!("{target}: {error}"));
                         outcomes.lock().expect("outcomes").push(Outcome { begun, ended: Instant::now(), result });
                         std::thread::sleep(PAUSE);
                     }
@@ -108,10 +114,10 @@ pub fn failures<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Vec<&'a 
     outcomes.into_iter().filter_map(|outcome| outcome.result.as_ref().err().map(String::as_str)).collect()
 }
 
-fn request(target: SocketAddr) -> Result<String, String> {
+fn request(target: SocketAddr, patience: Duration) -> Result<String, String> {
     let failed = |what: &str, error: std::io::Error| format!("{what}: {error}");
-    let mut stream = TcpStream::connect_timeout(&target, PATIENCE).map_err(|error| failed("connect", error))?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(|error| failed("timeout", error))?;
+    let mut stream = TcpStream::connect_timeout(&target, patience).map_err(|error| failed("connect", error))?;
+    stream.set_read_timeout(Some(patience)).map_err(|error| failed("timeout", error))?;
     stream.write_all(b"GET /name HTTP/1.0\r\n\r\n").map_err(|error| failed("send", error))?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(|error| failed("receive", error))?;

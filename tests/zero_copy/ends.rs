@@ -2,7 +2,7 @@
 //! and starts, links that go down and up, reloads.
 
 use crate::guest::{Scenario, step};
-use crate::service::insist;
+use crate::service::{FRAMES, insist};
 use crate::support::{Family, Lab, Layout, Load, failures, has_carrier, run, spread_of_requests, wait_until};
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -32,13 +32,16 @@ pub(crate) fn scenarios(queues: u32) -> Vec<Scenario> {
     ]
 }
 
-fn load(lab: &Lab) -> Load {
-    Load::start(&lab.client, &Family::BOTH.map(|family| SocketAddr::new(family.vip(), 80)), 1)
+/// Longest that a client of the load tries before its next request, where requests may fail.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+fn load(lab: &Lab, patience: Duration) -> Load {
+    Load::with_patience(&lab.client, &Family::BOTH.map(|family| SocketAddr::new(family.vip(), 80)), 1, patience)
 }
 
 fn killed(lab: &mut Lab) {
     for round in 1..=3 {
-        let load = load(lab);
+        let load = load(lab, PATIENCE);
         load.wait_for(20);
         lab.weir().kill();
         start_again(lab, &format!("kill {round}"));
@@ -49,7 +52,7 @@ fn killed(lab: &mut Lab) {
 }
 
 fn stopped(lab: &mut Lab) {
-    let load = load(lab);
+    let load = load(lab, PATIENCE);
     for round in 1..=20 {
         load.wait_for(4);
         let status = lab.weir().stop();
@@ -70,7 +73,7 @@ fn start_again(lab: &mut Lab, what: &str) {
 
 fn unplugged(lab: &mut Lab) {
     for interface in ["outside", "inside"] {
-        let load = load(lab);
+        let load = load(lab, PATIENCE);
         load.wait_for(20);
         lab.node.ip(&format!("link set {interface} down"));
         wait_until("weir to notice", Duration::from_secs(10), || {
@@ -89,7 +92,7 @@ fn unplugged(lab: &mut Lab) {
 }
 
 fn reloaded(lab: &mut Lab) {
-    let load = load(lab);
+    let load = load(lab, Duration::from_secs(5));
     for weights in [[1, 2, 3], [3, 0, 1], [1, 1, 1]] {
         load.wait_for(20);
         for family in Family::BOTH {
@@ -146,7 +149,7 @@ pub(crate) fn check_frames(lab: &mut Lab) {
             let interfaces = status["interfaces"].as_array().expect("interfaces").clone();
             let queues: Vec<&Value> =
                 interfaces.iter().flat_map(|interface| interface["queues"].as_array().expect("queues")).collect();
-            let home = |queue: &&Value| queue["in_flight"] == 0 && queue["filling"] == 4096;
+            let home = |queue: &&Value| queue["in_flight"] == 0 && queue["filling"] == FRAMES;
             queues.iter().all(home).then_some(())
         });
     });
