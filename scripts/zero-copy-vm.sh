@@ -85,5 +85,7 @@ build_tests
 build_image "$directory/image"
 rm -rf target/zero-copy-vm
 say "Running the guests: ${guests[*]}"
+begun=$SECONDS
 run_guests "${guests[@]}"
+say "The guests took $((SECONDS - begun)) s"
 case " ${guests[*]} " in *" comparison "*) compare_table ;; esac

@@ -106,7 +106,11 @@ fn reloaded(lab: &mut Lab) {
         });
     }
     load.wait_for(20);
-    assert_eq!(failures(&load.stop()), [""; 0], "requests while weir was reloaded");
+    let outcomes = load.stop();
+    assert_eq!(failures(&outcomes), [""; 0], "requests while weir was reloaded");
+    let longest = outcomes.iter().map(|outcome| outcome.ended - outcome.begun).max().expect("requests");
+    println!("    reloads: the longest of {} requests took {:.1} s", outcomes.len(), longest.as_secs_f32());
+    assert!(longest <= BACK, "a request took {longest:?} while weir was reloaded, {BACK:?} are allowed");
 }
 
 fn wait_for_links(lab: &Lab) -> Instant {

@@ -19,10 +19,18 @@ pub(crate) fn scenario() -> Scenario {
             lab.config = lab.config.clone().with_web([1, 1, 1]);
             lab.start_weir();
             check_modes(lab.weir(), QUEUES, "zero-copy");
+            println!("    RSS key of outside: {}", rss_key(lab));
             spread(lab);
             every_queue_moved(lab);
         });
     })
+}
+
+/// In ethtool's words. An igb's driver tells nobody, so which queue a reply comes to cannot be reckoned; it is counted.
+fn rss_key(lab: &Lab) -> String {
+    let shown = lab.node.run("ethtool -x outside");
+    let (_, key) = shown.split_once("RSS hash key:").unwrap_or_else(|| panic!("ethtool -x: {shown}"));
+    key.trim().lines().next().unwrap_or_default().to_owned()
 }
 
 fn spread(lab: &mut Lab) {
