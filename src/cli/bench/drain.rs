@@ -4,6 +4,7 @@
 //! the daemon over ports in memory: between two bursts of established connections of other backends it sends RSTs. First it has only the bursts.
 
 use super::flows::{OUTSIDE, datapath};
+use super::shape::Shape;
 use super::subject::{Random, Subject};
 use super::traffic::DATA;
 use crate::control::{Cause, Draining, Outlet};
@@ -79,13 +80,13 @@ impl DrainBench {
 }
 
 fn measure(settings: &DrainBench) -> anyhow::Result<Figures> {
-    let mut subject = Subject::new(datapath(settings.connections, false)?)?;
+    let mut subject = Subject::new(Shape::default(), datapath(Shape::default(), settings.connections, false)?)?;
     subject.now = Monotonic::now().millis();
     let (sides, _) = subject.open(settings.connections)?;
     subject.establish(&sides)?;
     let datapath = subject.datapath();
     let drained: Vec<_> = datapath.snapshot.load().backends.iter().flatten().take(settings.backends.into()).cloned().collect();
-    let leaves = |flow: usize| drained.iter().any(|backend| backend.address() == sides[flow].backend());
+    let leaves = |flow: usize| drained.iter().any(|backend| backend.address() == sides[flow].backend(Shape::default()));
     let (stay, leave): (Vec<usize>, Vec<usize>) = (0..settings.connections).partition(|flow| !leaves(*flow));
     let shared = Arc::new(Shared::default());
     let lane = datapath.lane(Arc::clone(&shared.counters)).context("no place for a second worker")?;

@@ -6,6 +6,7 @@
 //!    how long do bursts take in either kind of round?
 
 use super::flows::{datapath, snapshot};
+use super::shape::Shape;
 use super::subject::{Random, Subject};
 use super::traffic::{DATA, ReplySide};
 use crate::conntrack::{Conntrack, Timeouts};
@@ -125,7 +126,7 @@ fn measure(settings: &ExpiryBench) -> anyhow::Result<Figures> {
 /// The control thread's share of its core with idle connections: in the most expensive second, and over the time in which every connection
 /// is looked at once or twice.
 fn idle(settings: &ExpiryBench) -> anyhow::Result<(f64, f64)> {
-    let mut subject = Subject::new(datapath(settings.idle, false)?)?;
+    let mut subject = Subject::new(Shape::default(), datapath(Shape::default(), settings.idle, false)?)?;
     subject.now = Monotonic::now().millis();
     let (sides, _) = subject.open(settings.idle)?;
     subject.establish(&sides)?;
@@ -201,9 +202,9 @@ struct Sustained {
 fn sustained(settings: &ExpiryBench) -> anyhow::Result<Sustained> {
     // Room for a round in which nothing expires.
     let room = settings.established + settings.rate * (settings.seconds as usize + 2);
-    let mut subject = Subject::new(datapath(room, false)?)?;
+    let mut subject = Subject::new(Shape::default(), datapath(Shape::default(), room, false)?)?;
     let datapath = subject.datapath();
-    let mut snapshot = snapshot(room);
+    let mut snapshot = snapshot(Shape::default(), room);
     snapshot.timeouts = Timeouts { tcp_syn_sent: SHORT, ..Timeouts::default() }.into();
     datapath.snapshot.store(std::sync::Arc::new(snapshot));
     subject.now = Monotonic::now().millis();

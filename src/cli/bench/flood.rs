@@ -5,6 +5,7 @@
 //! being opened. Time is virtual: the flood's rate and the round trip of honest clients are given, whatever this machine's speed.
 
 use super::flows::datapath;
+use super::shape::Shape;
 use super::subject::{Random, Subject};
 use super::traffic::{DATA, ReplySide, is_forwarded};
 use crate::conntrack::{Conntrack, Millis};
@@ -142,7 +143,7 @@ struct Attack<'a> {
 }
 
 fn flood(settings: &Flood) -> anyhow::Result<Figures> {
-    let mut subject = Subject::new(datapath(settings.table, false)?)?;
+    let mut subject = Subject::new(Shape::default(), datapath(Shape::default(), settings.table, false)?)?;
     let (sides, _) = subject.open(settings.established)?;
     subject.establish(&sides)?;
     let free = (settings.table - settings.established) as u64;

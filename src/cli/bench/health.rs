@@ -5,6 +5,7 @@
 //! time, which has the kernel's work for both ends of the loopback interface in it: more than probes of other machines cost.
 
 use super::flows::datapath;
+use super::shape::Shape;
 use crate::control::Expiry;
 use crate::health::{Checker, Http, Probe, Settings, Start, StatusSet, Target};
 use crate::service::BackendId;
@@ -110,7 +111,7 @@ impl HealthBench {
     fn measure(&self, name: &'static str, probe: Option<Probe>, port: u16) -> anyhow::Result<Figures> {
         let mut poll = Poll::new()?;
         let mut checker = Checker::new(poll.registry().try_clone()?, 0..usize::from(self.backends));
-        let datapath = datapath(self.connections, false)?;
+        let datapath = datapath(Shape::default(), self.connections, false)?;
         let timeouts = datapath.snapshot.load().timeouts.clone();
         let targets = probe.iter().flat_map(|probe| self.targets(probe, port)).collect();
         let began = Monotonic::now();

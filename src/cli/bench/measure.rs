@@ -1,18 +1,21 @@
 //! The measurement: rounds of the datapath and of the floor, alternating.
 
 use super::flows::datapath;
+use super::shape::{Family, Shape};
 use super::subject::Subject;
 use super::traffic::{DATA, ReplySide};
-use crate::conntrack::{Floor, Tables, V4};
+use crate::conntrack::{Conntrack, Floor, TableBytes, Tables, V4, V6};
 use crate::datapath::BURST;
 use serde::Serialize;
 use std::fmt;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// What came out for one number of connections.
+/// What came out for one shape of packets and number of connections.
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
+    #[serde(flatten)]
+    pub shape: Shape,
     pub flows: usize,
     /// Nanoseconds a packet of an established connection.
     pub packet_ns: f64,
@@ -22,7 +25,7 @@ pub(super) struct Figures {
     pub ratio: f64,
     /// Millions of packets a second that `packet_ns` amounts to.
     pub mpps: f64,
-    /// Thousands of new connections a second: SYN in, rewritten SYN out, confirmed.
+    /// Thousands of new connections a second: first packet in, rewritten packet out, confirmed.
     pub new_kcps: f64,
     /// Bytes of table and index a connection, the table full.
     pub bytes_a_connection: f64,
@@ -32,16 +35,16 @@ pub(super) struct Figures {
 
 impl Figures {
     pub(super) const HEADING: &str =
-        "     flows  packet ns     Mpps   floor ns  packet/floor   new conn k/s  bytes/conn  forwarded";
+        "packets            flows  packet ns     Mpps   floor ns  packet/floor   new conn k/s  bytes/conn  forwarded";
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { flows, packet_ns, mpps, floor_ns, ratio, new_kcps, bytes_a_connection, packets, forwarded } = self;
+        let Self { shape, flows, packet_ns, mpps, floor_ns, ratio, new_kcps, bytes_a_connection, packets, forwarded } = self;
         let share = 100.0 * *forwarded as f64 / *packets as f64;
         write!(
             f,
-            "{flows:>10} {packet_ns:>10.1} {mpps:>8.1} {floor_ns:>10.1} {ratio:>13.2} {new_kcps:>14.0} {bytes_a_connection:>11.1} {share:>9.3}%"
+            "{shape} {flows:>10} {packet_ns:>10.1} {mpps:>8.1} {floor_ns:>10.1} {ratio:>13.2} {new_kcps:>14.0} {bytes_a_connection:>11.1} {share:>9.3}%"
         )
     }
 }
@@ -49,6 +52,7 @@ impl fmt::Display for Figures {
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
+    pub shape: Shape,
     /// Connections.
     pub flows: usize,
     /// Rounds that the median is taken over.
@@ -63,11 +67,11 @@ pub(super) struct Load {
 
 /// Opens the connections, then measures the rounds.
 pub(super) fn measure(load: &Load) -> anyhow::Result<Figures> {
-    let Load { flows, rounds, packets, replies, accounting } = *load;
-    let mut subject = Subject::new(datapath(flows, accounting)?)?;
+    let Load { shape, flows, rounds, packets, replies, accounting } = *load;
+    let mut subject = Subject::new(shape, datapath(shape, flows, accounting)?)?;
     let (sides, opening) = subject.open(flows)?;
     subject.establish(&sides)?;
-    let bytes = Tables::<V4>::table(&subject.datapath().conntrack).bytes();
+    let bytes = bytes(&subject.datapath().conntrack, shape.family);
     let floor = Floor::new(bytes.index, bytes.entries)?;
 
     let packets = packets.next_multiple_of(BURST);
@@ -80,6 +84,7 @@ pub(super) fn measure(load: &Load) -> anyhow::Result<Figures> {
     }
     let (packet_ns, floor_ns) = (median(packet_times), median(floor_times));
     Ok(Figures {
+        shape,
         flows,
         packet_ns,
         floor_ns,
@@ -90,6 +95,14 @@ pub(super) fn measure(load: &Load) -> anyhow::Result<Figures> {
         packets: packets * rounds,
         forwarded: sent,
     })
+}
+
+/// Of the table that the connections are in.
+fn bytes(conntrack: &Conntrack, family: Family) -> TableBytes {
+    match family {
+        Family::Ipv4 => Tables::<V4>::table(conntrack).bytes(),
+        Family::Ipv6 => Tables::<V6>::table(conntrack).bytes(),
+    }
 }
 
 impl Subject {

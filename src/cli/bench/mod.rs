@@ -8,6 +8,7 @@ mod flows;
 mod health;
 mod measure;
 mod schedulers;
+mod shape;
 mod subject;
 mod traffic;
 
@@ -15,13 +16,14 @@ use super::Outcome;
 use clap::Args;
 use measure::{Figures, Load, measure};
 use serde_json::json;
+use shape::{Family, Shape, Size, Transport};
 use std::io::Write;
 
 /// Measure the datapath from memory: no NIC, no privilege.
 ///
-/// Connections are opened by SYN packets, then established ones get 64-byte TCP packets, uniformly at random, through the whole datapath
+/// Connections are opened by their first packets, then established ones get packets, uniformly at random, through the whole datapath
 /// on one core. In the same run, alternating with it: the floor, which is touching two prefetched random cache lines of equally large
-/// tables. Figures are medians over the rounds.
+/// tables. Figures are medians over the rounds. Each family, protocol, size and number of connections that is named is measured with each other.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Bench {
@@ -30,6 +32,15 @@ pub(super) struct Bench {
     /// Numbers of connections, such as 10k,1M,10M.
     #[arg(long, value_delimiter = ',', default_value = "10k,1M,10M", value_parser = parse_count)]
     flows: Vec<usize>,
+    /// Families.
+    #[arg(long, value_delimiter = ',', default_value = "ipv4")]
+    family: Vec<Family>,
+    /// Protocols.
+    #[arg(long, value_delimiter = ',', default_value = "tcp")]
+    protocol: Vec<Transport>,
+    /// Sizes: 64 bytes on the wire (IPv6 headers need up to 78), IP packets of 1500 bytes.
+    #[arg(long, value_delimiter = ',', default_value = "64")]
+    size: Vec<Size>,
     /// Rounds that the median is taken over.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -77,14 +88,7 @@ impl Bench {
         if !self.json {
             writeln!(out, "{}", Figures::HEADING)?;
         }
-        for flows in &self.flows {
-            let load = Load {
-                flows: *flows,
-                rounds: self.rounds as usize,
-                packets: self.packets,
-                replies: self.replies,
-                accounting: self.accounting,
-            };
+        for load in self.loads() {
             let figures = measure(&load)?;
             if !self.json {
                 writeln!(out, "{figures}")?;
@@ -103,6 +107,27 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// Every combination of what was asked for.
+    fn loads(&self) -> Vec<Load> {
+        let mut loads = Vec::new();
+        for family in &self.family {
+            for protocol in &self.protocol {
+                for size in &self.size {
+                    let shape = Shape { family: *family, protocol: *protocol, size: *size };
+                    loads.extend(self.flows.iter().map(|flows| self.load(shape, *flows)));
+                }
+            }
+        }
+        loads
+    }
+
+    fn load(&self, shape: Shape, flows: usize) -> Load {
+        let Self { rounds, packets, replies, accounting, .. } = *self;
+        Load { shape, flows, rounds: rounds as usize, packets, replies, accounting }
+    }
+}
+
 /// A number with an optional k or M behind it.
 fn parse_count(text: &str) -> Result<usize, String> {
     let (digits, factor) = match text.strip_suffix(['k', 'K']) {
@@ -117,6 +142,8 @@ fn parse_count(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+    use std::collections::HashSet;
 
     #[test]
     fn counts_are_read() {
@@ -131,8 +158,42 @@ mod tests {
     #[test]
     fn a_small_bench_forwards_every_packet() {
         for accounting in [false, true] {
-            let figures = measure(&Load { flows: 2_000, rounds: 1, packets: 10_000, replies: 50, accounting }).unwrap();
+            let shape = Shape::default();
+            let figures = measure(&Load { shape, flows: 2_000, rounds: 1, packets: 10_000, replies: 50, accounting }).unwrap();
             assert_eq!(figures.forwarded, figures.packets);
         }
+    }
+
+    #[test]
+    fn every_shape_is_measured_and_named() {
+        let command = Cli::parse_from(
+            "bench --flows 1k --rounds 1 --packets 5k --replies 50 --family ipv4,ipv6 --protocol tcp,udp --size 64,1500 --json"
+                .split(' '),
+        );
+        let mut out = Vec::new();
+        command.bench.run(&mut out).unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let rows = answer["results"].as_array().unwrap();
+        let named: HashSet<_> = rows.iter().map(|row| format!("{} {} {}", row["family"], row["protocol"], row["size"])).collect();
+        assert_eq!(named.len(), 8, "{named:?}");
+        assert!(named.contains("\"ipv6\" \"udp\" 1500"), "{named:?}");
+        for row in rows {
+            assert_eq!(row["forwarded"], row["packets"], "{row}");
+            let bytes = row["bytes_a_connection"].as_f64().unwrap();
+            assert_eq!(bytes > 150.0, row["family"] == "ipv6", "{row}");
+        }
+    }
+
+    #[test]
+    fn a_row_says_what_it_is_of() {
+        let shape = Shape { family: Family::Ipv6, protocol: Transport::Udp, size: Size::Full };
+        assert_eq!(shape.to_string(), "IPv6 UDP 1500");
+        assert_eq!(Shape::default().to_string(), "IPv4 TCP   64");
+    }
+
+    #[derive(Debug, clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        bench: Bench,
     }
 }

@@ -1,5 +1,6 @@
 //! One datapath under measurement, and what is sent through it.
 
+use super::shape::Shape;
 use super::traffic::{Burst, ReplySide, is_forwarded};
 use crate::conntrack::Millis;
 use crate::datapath::{BURST, Counters, Datapath, Fate, Frame, Lane};
@@ -21,10 +22,11 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    pub(super) fn new(datapath: Datapath) -> anyhow::Result<Self> {
+    /// `datapath` is made for packets of this shape.
+    pub(super) fn new(shape: Shape, datapath: Datapath) -> anyhow::Result<Self> {
         let lane = datapath.lane(Arc::new(Counters::default())).context("no place for a worker in a new table")?;
         let random = Random::new(0x9e37_79b9_7f4a_7c15);
-        Ok(Self { datapath: Arc::new(datapath), lane, burst: Burst::new(), random, now: Millis(1), clock: clock_cost() })
+        Ok(Self { datapath: Arc::new(datapath), lane, burst: Burst::new(shape), random, now: Millis(1), clock: clock_cost() })
     }
 
     pub(super) fn datapath(&self) -> Arc<Datapath> {
