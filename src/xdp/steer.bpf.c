@@ -293,58 +293,78 @@ INLINE int packet_is_ours4(void *start, void *end)
 
 // Where a walk over IPv6 extension headers ended.
 struct upper {
-	void *start; // of the transport header; 0 when the frame ends before, or the chain is too long
+	__u16 offset; // of the transport header in the frame; 0 when the frame ends before, or the chain is too long
 	__u8 protocol;
-	__u8 fragment; // this is one fragment of several; protocol is what its fragment header names
-	__u8 later; // and not the first: start is the middle of something
+	__u8 fragment : 1; // this is one fragment of several; protocol is what its fragment header names
+	__u8 later : 1; // and not the first: offset is the middle of something
 };
 
-INLINE struct upper walk(void *start, void *end, __u8 protocol)
+union packed_upper {
+	struct upper upper;
+	__u32 word;
+};
+
+// A transport header beyond this is none: frames of a NIC are far shorter.
+#define MAX_OFFSET 0x3fff
+
+INLINE void *frame_at(struct xdp_md *context, __u32 offset)
 {
-	struct upper upper = { .start = 0, .protocol = protocol };
+	// Never above: it tells the verifier so.
+	return (void *)(long)context->data + (offset & (2 * MAX_OFFSET + 1));
+}
+
+// A function of its own, not inlined and not static: the verifier looks at it once, not once for each way into it and out of it, which
+// together with the walk over a quoted packet was most of what loading cost. Such functions take and return numbers.
+__attribute__((noinline)) __u32 walk(struct xdp_md *context, __u32 offset, __u8 protocol)
+{
+	void *end = (void *)(long)context->data_end;
+	union packed_upper found = { .upper = { .protocol = protocol } };
 
 #pragma unroll
 	for (int i = 0; i <= EXTENSION_HEADERS; i++) {
-		__u8 *header = start;
+		__u8 *header = frame_at(context, offset);
 
-		switch (upper.protocol) {
+		if (offset > MAX_OFFSET)
+			return found.word;
+		switch (found.upper.protocol) {
 		case IPPROTO_HOPOPTS:
 		case IPPROTO_ROUTING:
 		case IPPROTO_DSTOPTS:
 			if ((void *)(header + 8) > end)
-				return upper;
-			upper.protocol = header[0];
-			start += ((__u32)header[1] + 1) * 8;
+				return found.word;
+			found.upper.protocol = header[0];
+			offset += ((__u32)header[1] + 1) * 8;
 			break;
 		case IPPROTO_FRAGMENT: {
-			struct fragment *fragment = start;
+			struct fragment *fragment = (void *)header;
 
 			if ((void *)(fragment + 1) > end)
-				return upper;
-			upper.protocol = fragment->next;
-			start += sizeof(*fragment);
+				return found.word;
+			found.upper.protocol = fragment->next;
+			offset += sizeof(*fragment);
 			// RFC 6946: offset 0 and no more to come is a whole packet, and treated as one.
 			if (fragment->offset & BE16(0xfff9)) {
-				upper.fragment = 1;
-				upper.later = (fragment->offset & BE16(0xfff8)) != 0;
-				upper.start = start;
-				return upper;
+				found.upper.fragment = 1;
+				found.upper.later = (fragment->offset & BE16(0xfff8)) != 0;
+				found.upper.offset = offset;
+				return found.word;
 			}
 			break;
 		}
 		default:
-			upper.start = start;
-			return upper;
+			found.upper.offset = offset;
+			return found.word;
 		}
 	}
-	return upper;
+	return found.word;
 }
 
-INLINE int quote_is_ours6(void *start, void *end)
+INLINE int quote_is_ours6(struct xdp_md *context, __u32 offset)
 {
-	struct ipv6hdr *ip = start;
+	void *end = (void *)(long)context->data_end;
+	struct ipv6hdr *ip = frame_at(context, offset);
+	union packed_upper found;
 	struct in6_addr source;
-	struct upper upper;
 	struct ports *ports;
 	__u16 *claims;
 
@@ -356,25 +376,28 @@ INLINE int quote_is_ours6(void *start, void *end)
 	claims = bpf_map_lookup_elem(&CLAIMS6, &source);
 	if (!claims)
 		return 0;
-	upper = walk(ip + 1, end, ip->nexthdr);
-	if (!upper.start)
+	found.word = walk(context, offset + sizeof(*ip), ip->nexthdr);
+	if (!found.upper.offset)
 		return 1;
-	if (upper.later)
-		return claims_all(*claims, upper.protocol);
-	ports = upper.start;
+	if (found.upper.later)
+		return claims_all(*claims, found.upper.protocol);
+	ports = frame_at(context, found.upper.offset);
 	if ((void *)(ports + 1) > end)
-		return claims_any(*claims, upper.protocol);
-	if (upper.protocol == IPPROTO_ICMPV6)
+		return claims_any(*claims, found.upper.protocol);
+	if (found.upper.protocol == IPPROTO_ICMPV6)
 		return claims_echo(*claims, *(__u8 *)ports, ICMPV6_ECHO_REPLY, ICMPV6_ECHO);
-	return claims_port6(*claims, &source, ports->source, upper.protocol);
+	return claims_port6(*claims, &source, ports->source, found.upper.protocol);
 }
 
-INLINE int packet_is_ours6(void *start, void *end)
+INLINE int packet_is_ours6(struct xdp_md *context, __u32 offset)
 {
-	struct ipv6hdr *ip = start;
+	void *end = (void *)(long)context->data_end;
+	struct ipv6hdr *ip = frame_at(context, offset);
 	struct in6_addr destination;
-	struct upper upper;
+	union packed_upper found;
+	struct ports *ports;
 	__u16 *claims;
+	__u8 *type;
 
 	if ((void *)(ip + 1) > end || ip->version != 6)
 		return 0;
@@ -382,40 +405,43 @@ INLINE int packet_is_ours6(void *start, void *end)
 	claims = bpf_map_lookup_elem(&CLAIMS6, &destination);
 	if (!claims)
 		return 0;
-	upper = walk(ip + 1, end, ip->nexthdr);
+	found.word = walk(context, offset + sizeof(*ip), ip->nexthdr);
 	// The protocol is not known. Were it TCP, the kernel would reset the connection.
-	if (!upper.start)
+	if (!found.upper.offset)
 		return 1;
-	if (upper.fragment)
-		switch (upper.protocol) {
+	if (found.upper.fragment)
+		switch (found.upper.protocol) {
 		case IPPROTO_HOPOPTS:
 		case IPPROTO_ROUTING:
 		case IPPROTO_DSTOPTS:
 			// The protocol stands in the first fragment only. Were it TCP, the kernel would reset the connection; so all are ours.
 			return 1;
 		default:
-			return claims_any(*claims, upper.protocol);
+			return claims_any(*claims, found.upper.protocol);
 		}
-	if (upper.protocol == IPPROTO_ICMPV6) {
-		__u8 *type = upper.start;
-
-		if (upper.start + ICMP_HEADER > end)
-			return claims_any(*claims, upper.protocol);
+	if (found.upper.protocol == IPPROTO_ICMPV6) {
+		type = frame_at(context, found.upper.offset);
+		if ((void *)(type + ICMP_HEADER) > end)
+			return claims_any(*claims, found.upper.protocol);
 		if (claims_echo(*claims, *type, ICMPV6_ECHO, ICMPV6_ECHO_REPLY))
 			return 1;
 		// RFC 4443, section 2.1: errors are below 128; unreachable, too big, time exceeded, parameter problem.
 		if (*type < 1 || *type > 4)
 			return 0;
-		return quote_is_ours6(upper.start + ICMP_HEADER, end);
+		return quote_is_ours6(context, found.upper.offset + ICMP_HEADER);
 	}
-	if (upper.start + sizeof(struct ports) > end)
-		return claims_any(*claims, upper.protocol);
-	return claims_port6(*claims, &destination, ((struct ports *)upper.start)->destination, upper.protocol);
+	ports = frame_at(context, found.upper.offset);
+	if ((void *)(ports + 1) > end)
+		return claims_any(*claims, found.upper.protocol);
+	return claims_port6(*claims, &destination, ports->destination, found.upper.protocol);
 }
 
-INLINE int frame_is_ours(void *start, void *end)
+INLINE int frame_is_ours(struct xdp_md *context)
 {
+	void *start = (void *)(long)context->data;
+	void *end = (void *)(long)context->data_end;
 	struct ethhdr *ethernet = start;
+	__u32 offset = sizeof(*ethernet);
 	__be16 type;
 
 	if ((void *)(ethernet + 1) > end)
@@ -424,19 +450,18 @@ INLINE int frame_is_ours(void *start, void *end)
 	if (ethernet->h_dest[0] & 1)
 		return 0;
 	type = ethernet->h_proto;
-	start = ethernet + 1;
 	if (type == BE16(ETH_P_8021Q)) {
-		struct vlan *vlan = start;
+		struct vlan *vlan = start + offset;
 
 		if ((void *)(vlan + 1) > end)
 			return 0;
 		type = vlan->type;
-		start = vlan + 1;
+		offset += sizeof(*vlan);
 	}
 	if (type == BE16(ETH_P_IP))
-		return packet_is_ours4(start, end);
+		return packet_is_ours4(start + offset, end);
 	if (type == BE16(ETH_P_IPV6))
-		return packet_is_ours6(start, end);
+		return packet_is_ours6(context, offset);
 	return 0;
 }
 
@@ -444,7 +469,7 @@ SECTION("xdp") int weir_steer(struct xdp_md *context)
 {
 	int verdict;
 
-	if (!frame_is_ours((void *)(long)context->data, (void *)(long)context->data_end)) {
+	if (!frame_is_ours(context)) {
 		count(PASSED);
 		return XDP_PASS;
 	}
