@@ -10,9 +10,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Backends of the one pool.
-const BACKENDS: u16 = 32;
+pub(super) const BACKENDS: u16 = 32;
 /// Their first address.
-const FIRST_BACKEND: u32 = 0x0a01_0001;
+pub(super) const FIRST_BACKEND: u32 = 0x0a01_0001;
+/// The first SNAT address.
+pub(super) const FIRST_SNAT: u32 = 0x0a02_0101;
 /// The address that clients connect to; of this and all others below the lower word ([`Shape::address`]).
 pub(super) const VIP: u32 = 0x0a09_0909;
 /// Its port.
@@ -64,7 +66,7 @@ pub(super) fn snapshot(shape: Shape, flows: usize) -> Snapshot {
     // Two thirds of all ports are taken at most.
     let addresses = (flows / (usize::from(BACKENDS) * 40_000) + 1) as u32;
     let mut snat = SnatPool { v4: vec![], v6: vec![], ports: 1024..=65535 };
-    for address in (0..addresses).map(|at| shape.address(0x0a02_0101 + at)) {
+    for address in (0..addresses).map(|at| shape.address(FIRST_SNAT + at)) {
         match address {
             IpAddr::V4(address) => snat.v4.push(address),
             IpAddr::V6(address) => snat.v6.push(address),

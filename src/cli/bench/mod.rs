@@ -1,6 +1,7 @@
 //! `weir bench`: what the datapath costs, from memory, beside the floor that memory itself sets, in one run.
 
 mod access;
+mod baselines;
 mod drain;
 mod expiry;
 mod flood;
@@ -10,6 +11,7 @@ mod measure;
 mod schedulers;
 mod shape;
 mod subject;
+mod tables;
 mod traffic;
 
 use super::Outcome;
@@ -67,6 +69,7 @@ enum Part {
     Access(access::AccessLists),
     Health(health::HealthBench),
     Drain(drain::DrainBench),
+    Tables(tables::TableBench),
 }
 
 impl Bench {
@@ -79,6 +82,7 @@ impl Bench {
             Some(Part::Access(lists)) => lists.run(out)?,
             Some(Part::Health(health)) => health.run(out)?,
             Some(Part::Drain(drain)) => drain.run(out)?,
+            Some(Part::Tables(tables)) => tables.run(out)?,
         }
         Ok(Outcome::Fine)
     }
