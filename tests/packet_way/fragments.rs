@@ -44,7 +44,7 @@ fn piece(frame: &[u8], range: std::ops::Range<usize>, more: bool, id: u16) -> Ve
 }
 
 /// The packet in pieces.
-fn split(frame: &[u8], id: u16) -> Vec<Vec<u8>> {
+pub(super) fn split(frame: &[u8], id: u16) -> Vec<Vec<u8>> {
     let (_, payload) = offsets(frame);
     let length = frame.len() - payload;
     let starts = (0..length).step_by(PIECE);
@@ -52,7 +52,7 @@ fn split(frame: &[u8], id: u16) -> Vec<Vec<u8>> {
 }
 
 /// A datagram that takes four fragments.
-fn large(packet: Packet) -> Packet {
+pub(super) fn large(packet: Packet) -> Packet {
     let payload: Vec<u8> = (0..3 * PIECE + 100).map(|n| (n * 7) as u8).collect();
     Packet { dont_fragment: false, ..packet.carrying(&payload) }
 }

@@ -173,6 +173,14 @@ pub(super) fn in_place(address: SocketAddr, port: u16) -> SocketAddr {
     SocketAddr::new(address.ip(), port)
 }
 
+/// A control connection, and a line of its backend that makes a data connection expected, with the port it comes in at.
+pub(super) fn announcement(family: Family) -> (World, PortId, Packet) {
+    let mut session = Session::new(family);
+    session.says(CLIENT, "EPSV\r\n", "EPSV\r\n");
+    let packet = session.segment(BACKEND, PSH_ACK, &reply_229(40001));
+    (session.world, BACK, packet)
+}
+
 #[test]
 fn a_passive_connection_goes_where_its_control_connection_goes() {
     let mut session = Session::new(Family::V4);

@@ -13,6 +13,7 @@
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 mod admission;
+mod allocations;
 mod answers;
 mod books;
 mod checksums;

@@ -133,6 +133,18 @@ impl Trouble {
     }
 }
 
+/// A connection, the port at which an error about a packet of it comes in, and the error: the other side is not reachable.
+pub(super) fn unreachable(
+    family: Family,
+    from_backend: bool,
+    packet: impl Fn(SocketAddr, SocketAddr) -> Packet,
+) -> (World, PortId, Packet) {
+    let trouble = Trouble::new(Setup::default(), family, from_backend, packet);
+    let error = error(family, trouble.weir.ip(), kinds(family)[1], &trouble.quote(1000));
+    let port = trouble.troubled();
+    (trouble.world, port, error)
+}
+
 fn counted(view: Option<&ConnectionView>) -> u64 {
     view.and_then(|view| view.account.as_ref()).map_or(0, |account| account.packets.iter().sum())
 }

@@ -248,7 +248,7 @@ fn run(world: &mut World, events: &[Event]) {
 
 /// A handler that has nothing against any packet: with it, each goes the whole way.
 #[derive(Debug)]
-struct Bystander;
+pub(super) struct Bystander;
 
 impl Handler for Bystander {
     fn handle(&self, _: &mut weir::datapath::Packet<'_>) -> Verdict {

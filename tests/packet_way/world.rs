@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use weir::conntrack::{ConnectionView, Conntrack, Direction, HashKey, Millis, SourceSettings, Spared, TimeoutPolicy, Timeouts};
-use weir::datapath::{Counters, Datapath, DropReason, Fate, Hooks, Lane, NextHop, NextHops, PortId, Route, Routes};
+use weir::datapath::{Counters, Datapath, DropReason, Fate, Frame, Hooks, Lane, NextHop, NextHops, PortId, Route, Routes};
 use weir::io::Ports;
 use weir::io::memory::{MemoryPorts, MemorySizes};
 use weir::nat::tcp_reset::TcpReset;
@@ -237,6 +237,18 @@ impl World {
         self.ports.flush().unwrap();
         self.check_conservation();
         fates
+    }
+
+    /// Frames straight through the datapath: what became of each, and how often memory was allocated meanwhile.
+    pub(crate) fn allocations(&mut self, port: PortId, frames: &[Vec<u8>]) -> (Vec<Fate>, u64) {
+        let mut rooms = vec![vec![0; self.setup.room]; frames.len()];
+        for (room, frame) in rooms.iter_mut().zip(frames) {
+            room[..frame.len()].copy_from_slice(frame);
+        }
+        let mut burst: Vec<_> = rooms.iter_mut().zip(frames).map(|(room, frame)| Frame::new(room, frame.len(), port)).collect();
+        let (datapath, lane, now) = (&self.datapath, &mut self.lane, self.now);
+        let counted = allocation_counter::measure(|| datapath.process(lane, &mut burst, now));
+        (burst.iter().map(|frame| frame.fate).collect(), counted.count_total)
     }
 
     /// What `port` has sent since the last call.
