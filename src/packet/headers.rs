@@ -118,7 +118,6 @@ pub fn parse_plain(bytes: &[u8]) -> Option<Plain> {
         && be16(head, L3 + ipv4::FRAGMENT) & (ipv4::MORE_FRAGMENTS | ipv4::FRAGMENT_OFFSET) == 0
         && L3 + total <= bytes.len()
         && bytes.len() <= usize::from(u16::MAX);
-    let sum = ipv4::sum_of_fixed_header(head[L3..L4].first_chunk()?);
     ipv4::check_source(be64(head, L3 + ipv4::ADDRESSES)).ok()?;
     tcp::check_ports(be32(head, L4)).ok()?;
     let (transport, flags, is_whole) = match head[L3 + ipv4::PROTOCOL] {
@@ -133,7 +132,8 @@ pub fn parse_plain(bytes: &[u8]) -> Option<Plain> {
         }
         _ => return None,
     };
-    (is_plain && is_whole && sum == 0xffff).then_some(Plain { transport, flags, end: (L3 + total) as u16 })
+    let is_right = ipv4::is_fixed_header_right(head[L3..L4].first_chunk()?);
+    (is_plain && is_whole && is_right).then_some(Plain { transport, flags, end: (L3 + total) as u16 })
 }
 
 #[inline(never)]

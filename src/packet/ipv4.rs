@@ -50,7 +50,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Ipv4, Malformed> {
     let total = usize::from(be16(fixed, TOTAL_LENGTH));
     if header != HEADER {
         check_options(bytes, header, total)?;
-    } else if sum_of_fixed_header(fixed) != 0xffff {
+    } else if !is_fixed_header_right(fixed) {
         return Err(Malformed::IpHeaderChecksum);
     }
     if total < header || total > bytes.len() {
@@ -60,12 +60,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Ipv4, Malformed> {
     Ok(Ipv4 { header, total, protocol: fixed[PROTOCOL], fragment: be16(fixed, FRAGMENT) })
 }
 
-/// One's complement sum of a header without options, folded; 0xffff when the checksum in it is right (RFC 1071). Words are added in the
-/// machine's own byte order: what is all ones is so in either (RFC 1071, section 2 (B)).
+/// Whether the checksum in a header without options is right (RFC 1071): whether its words add up to all ones, which is to a multiple of
+/// 0xffff, since not all of them are 0. In the machine's own byte order: what is all ones is so in either (RFC 1071, section 2 (B)).
 #[inline(always)]
-pub(super) fn sum_of_fixed_header(fixed: &[u8; HEADER]) -> u16 {
+pub(super) fn is_fixed_header_right(fixed: &[u8; HEADER]) -> bool {
     let (words, _) = fixed.as_chunks::<4>();
-    checksum::fold(words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum())
+    let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    sum.is_multiple_of(0xffff)
 }
 
 /// A host on another machine has none of these as its address (RFC 1122, section 3.2.1.3; RFC 6890).
