@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
 
-TEST_PACKAGES="nginx-light vsftpd dnsmasq-base openssl curl libusrsctp-examples iperf3 iproute2 ethtool iputils-ping traceroute tcpdump nftables util-linux git"
+TEST_PACKAGES="nginx-light vsftpd dnsmasq-base openssl curl libusrsctp-examples iperf3 iproute2 ethtool iputils-ping traceroute tcpdump nftables util-linux git valgrind"
 # Network tests at a time: most of them wait most of the time, some use a whole core.
 NETWORK_THREADS=${NETWORK_THREADS:-2}
 
