@@ -175,6 +175,34 @@ fn every_type_of_probe_passes_and_fails() {
 }
 
 #[test]
+fn programs_get_none_of_weirs_files_and_may_outlive_it() {
+    run("health_exec_files", Layout::two_arm(), |lab| {
+        let (script, seen) = (lab.directory.join("files.sh"), lab.directory.join("files"));
+        let (seen, pid) = (seen.display().to_string(), lab.directory.join("pid").display().to_string());
+        // What weir itself inherited may be among them, nothing that it has opened. What it leaves behind has a session of its own, so it is not killed.
+        let text = format!(
+            "#!/bin/sh\nif mkdir {pid}.once; then\nsetsid sh -c 'echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 60' &\n\
+             while [ ! -e {pid} ]; do :; done\nfi\n\
+             readlink /proc/$$/fd/* > {seen}.$$\nmv {seen}.$$ {seen}\n"
+        );
+        std::fs::write(&script, text).expect("the script");
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("an executable script");
+        lab.config = with_web(&format!("{{ type = \"exec\", command = [\"{}\"], interval = \"500ms\" }}", script.display()));
+        lab.start_weir();
+        wait_until("something to be left behind", LONG, || std::path::Path::new(&pid).exists().then_some(()));
+        let files = wait_until("the program to run", LONG, || std::fs::read_to_string(&seen).ok());
+        assert!(files.contains("/dev/null"), "{files}");
+        assert!(!files.contains("socket:") && !files.contains("anon_inode") && !files.contains("bpf"), "{files}");
+        // A process that the program left behind is alive, and weir has its queues back.
+        lab.weir().stop();
+        let left = std::fs::read_to_string(&pid).expect("what is left behind").trim().to_owned();
+        assert!(std::path::Path::new("/proc").join(&left).exists(), "{left}");
+        lab.start_weir();
+        let _ = std::process::Command::new("kill").arg(&left).status();
+    });
+}
+
+#[test]
 fn packets_eject_and_the_weight_comes_back_slowly() {
     run("health_passive", Layout::two_arm(), |lab| {
         lab.config = lab.config.clone().with_web([1, 1, 1]);

@@ -32,6 +32,13 @@ pub(super) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()
 }
 
+/// No program that weir starts gets the socket: as long as any process has it open, its queue stays bound. libxdp opens it without saying so.
+pub(super) fn close_on_exec(fd: RawFd) -> io::Result<()> {
+    // SAFETY: the caller owns the socket, so it is open during this call.
+    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+    Ok(rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)?)
+}
+
 /// How long a call may poll the driver.
 pub(super) fn set_busy_poll(fd: RawFd, microseconds: u32) -> io::Result<()> {
     set(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, microseconds)

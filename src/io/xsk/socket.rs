@@ -315,5 +315,7 @@ fn create(binding: &Binding, ask: Ask, frames: &Frames, settings: &Settings) -> 
         .build();
     let interface: Interface = binding.interface.parse().map_err(|error| invalid(&error))?;
     // SAFETY: program loading is inhibited, which is what the function asks for when a UMEM is shared.
-    unsafe { Socket::new(config, frames.umem(), &interface, binding.queue) }.map_err(|error| os_error(&error))
+    let rings = unsafe { Socket::new(config, frames.umem(), &interface, binding.queue) }.map_err(|error| os_error(&error))?;
+    options::close_on_exec(rings.1.fd().as_raw_fd())?;
+    Ok(rings)
 }
