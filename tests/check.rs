@@ -61,3 +61,16 @@ fn a_closed_pipe_is_success() {
     let status = check.args(["check", "--json"]).arg(repository("config/weir.toml")).stdout(writer).status().unwrap();
     assert_eq!(status.code(), Some(0));
 }
+
+#[test]
+fn what_is_no_regular_file_is_refused_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("weir.toml");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for command in ["check", "plan"] {
+        let output =
+            weir().arg(command).arg(&fifo).timeout(std::time::Duration::from_secs(10)).assert().failure().get_output().clone();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("it is a FIFO; allowed: a regular file"), "{command}: {said}");
+    }
+}

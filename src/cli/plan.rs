@@ -2,6 +2,7 @@
 
 use super::daemon::{Daemon, print_json, unexpected};
 use crate::admin::{Answer, Fates, Plan as Planned, Request};
+use crate::config::read_whole;
 use anyhow::Context;
 use std::io::Write;
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ impl Plan {
     /// When the file can not be read, the daemon can not be asked, or a reload of the file would be refused.
     pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
         let name = self.file.display().to_string();
-        let config = std::fs::read_to_string(&self.file).with_context(|| name.clone())?;
+        let config = String::from_utf8(read_whole(&self.file).with_context(|| name.clone())?).with_context(|| name.clone())?;
         match self.daemon.ask(&Request::Plan { name, config })? {
             Answer::Planned(plan) if self.json => Ok(print_json(out, &plan)?),
             Answer::Planned(plan) => print(&plan, out),

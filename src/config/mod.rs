@@ -2,12 +2,14 @@
 //! shown where it stands ([`report`]). `docs/configuration.md` is the reference; a test keeps it complete.
 
 mod check;
+mod file;
 mod raw;
 mod read;
 mod report;
 mod restart;
 mod value;
 
+pub(crate) use file::read_whole;
 pub use report::{ConfigReport, Place, Problem};
 pub(crate) use value::brief;
 
@@ -17,7 +19,6 @@ use crate::io::xsk::Mode;
 use crate::schedule;
 use crate::service::{Drain, Helper, Limits, Protocol, SnatPool};
 use ipnet::IpNet;
-use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -251,21 +252,15 @@ pub struct Backend {
     pub max_connections: Option<u32>,
 }
 
-/// A config is text written by people: more than this is another file.
-const MOST_BYTES: u64 = 16 << 20;
-
 impl Config {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// Everything that is wrong with it: not readable, not UTF-8, not TOML, or the mistakes in it.
+    /// Everything that is wrong with it: not readable, no regular file, not UTF-8, not TOML, or the mistakes in it.
     pub fn load(path: &Path) -> Result<Self, ConfigReport> {
-        let mut bytes = Vec::new();
-        let read = std::fs::File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
-        match read {
+        match read_whole(path) {
             Err(error) => Err(ConfigReport::unreadable(path, &error.to_string())),
-            Ok(_) if bytes.len() as u64 > MOST_BYTES => Err(ConfigReport::unreadable(path, "larger than 16 MiB")),
-            Ok(_) => Self::parse_bytes(path, bytes),
+            Ok(bytes) => Self::parse_bytes(path, bytes),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::problems::{Located, Problems};
 use crate::config::raw;
+use crate::config::read_whole;
 use crate::config::value::{Complaint, duration, one_of, refuse, whole};
 use crate::config::{Place, Problem};
 use crate::health::{Dns, Http, Name, Passive, Probe, Rcode, Record, Rules, Settings, Start, StatusSet, Tls, Trust};
@@ -11,6 +12,7 @@ use serde_spanned::Spanned;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
@@ -199,8 +201,11 @@ fn read_certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, Complai
     if !path.starts_with('/') {
         return refuse(format!("{path:?} is not an absolute path"), allowed);
     }
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
+    let bytes = match read_whole(Path::new(path)) {
+        Ok(bytes) => bytes,
+        Err(error) => return refuse(format!("{path:?} cannot be used: {error}"), allowed),
+    };
+    match CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>() {
         Ok(certificates) if certificates.is_empty() => refuse(format!("{path:?} has no certificate"), allowed),
         Ok(certificates) => Ok(certificates),
         Err(error) => refuse(format!("{path:?} cannot be used: {error}"), allowed),
