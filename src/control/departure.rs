@@ -46,6 +46,8 @@ pub(super) struct Departure {
     since: [Option<Monotonic>; 3],
     /// What its pool says, or said.
     pub(super) drain: Drain,
+    /// A deadline that was set before, and that a new one does not put off.
+    pub(super) promised: Option<Monotonic>,
 }
 
 impl Departure {
@@ -71,7 +73,12 @@ impl Departure {
 
     /// The first of all deadlines.
     pub(super) fn deadline(&self) -> Option<Monotonic> {
-        Cause::ALL.into_iter().filter_map(|cause| self.deadline_of(cause)).min()
+        Cause::ALL.into_iter().filter_map(|cause| self.deadline_of(cause)).chain(self.promised).min()
+    }
+
+    /// The first deadline of planned work, and of what was promised before.
+    pub(super) fn planned_deadline(&self) -> Option<Monotonic> {
+        [Cause::Removed, Cause::Drained].into_iter().filter_map(|cause| self.deadline_of(cause)).chain(self.promised).min()
     }
 
     fn deadline_of(&self, cause: Cause) -> Option<Monotonic> {
@@ -179,6 +186,16 @@ mod tests {
         assert_eq!((departure.deadline(), departure.cause(), departure.is_due(at(1_000_000))), (None, Cause::Removed, false));
         departure.begin(Cause::Failed, at(5));
         assert_eq!((departure.deadline(), departure.cause()), (Some(at(15)), Cause::Failed));
+    }
+
+    #[test]
+    fn what_was_promised_is_not_put_off() {
+        let mut departure = Departure { drain: drain(Some(30), Some(10)), ..Departure::default() };
+        departure.promised = Some(at(120));
+        departure.begin(Cause::Removed, at(115));
+        assert_eq!((departure.deadline(), departure.planned_deadline()), (Some(at(120)), Some(at(120))));
+        departure.promised = Some(at(150));
+        assert_eq!(departure.planned_deadline(), Some(at(145)));
     }
 
     #[test]

@@ -31,6 +31,8 @@ const NEVER: Monotonic = Monotonic(u64::MAX);
 #[derive(Debug)]
 pub struct Draining {
     leaving: BTreeMap<BackendId, Leaving>,
+    /// Deadlines whose reason a reload took back: they hold for whoever is removed before they are over.
+    promised: BTreeMap<BackendId, (Weak<Backend>, Monotonic)>,
     walk: Option<Walk>,
     next: Monotonic,
     /// What is served since a reload that took services away: connections of others are cut, at the second look as well, for a worker with
@@ -94,7 +96,7 @@ pub(super) struct Line {
 /// Nobody leaves.
 impl Default for Draining {
     fn default() -> Self {
-        Self { leaving: BTreeMap::new(), walk: None, next: NEVER, served: None, policy: None }
+        Self { leaving: BTreeMap::new(), promised: BTreeMap::new(), walk: None, next: NEVER, served: None, policy: None }
     }
 }
 
@@ -114,12 +116,33 @@ impl Draining {
         }
         leaving.departure.drain = drain;
         if leaving.departure.since(cause).is_none() {
+            if cause == Cause::Removed {
+                let before =
+                    self.promised.remove(&backend.id).filter(|(whose, _)| std::ptr::eq(whose.as_ptr(), Arc::as_ptr(backend)));
+                leaving.departure.promised = before.map(|(_, deadline)| deadline);
+            }
             leaving.departure.begin(cause, now);
             leaving.look_at = now;
             leaving.was_empty = false;
         }
         self.policy = None;
         self.plan();
+    }
+
+    /// A reload begins: deadlines that were over while nobody left do not hold any more.
+    pub(super) fn forget_over(&mut self, now: Monotonic) {
+        self.promised.retain(|_, (backend, deadline)| *deadline > now && backend.strong_count() > 0);
+    }
+
+    /// A reload takes a reason back; if it, or the next one, removes the backend, that does not put off its deadline.
+    pub(super) fn take_back(&mut self, backend: BackendId, cause: Cause) {
+        if let Some(leaving) = self.leaving.get_mut(&backend).filter(|leaving| leaving.departure.since(cause).is_some()) {
+            if let Some(deadline) = leaving.departure.planned_deadline() {
+                self.promised.insert(backend, (leaving.backend.clone(), deadline));
+            }
+            leaving.departure.promised = None;
+            self.end(backend, cause);
+        }
     }
 
     /// The reason is gone.
@@ -149,7 +172,7 @@ impl Draining {
             match (wanted.contains(&registry::key(backend)), known) {
                 (false, _) => self.begin(backend, Cause::Removed, drain, now),
                 (true, Some(_)) => {
-                    self.end(backend.id, Cause::Removed);
+                    self.take_back(backend.id, Cause::Removed);
                     if backend.member.is_eligible() {
                         self.end(backend.id, Cause::Failed);
                     }
@@ -327,5 +350,51 @@ impl Daemon {
     /// What the pool of a backend says.
     pub(super) fn drain_of(&self, backend: &Backend) -> Drain {
         self.config.pool(&backend.pool).map(|pool| pool.drain).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Registry;
+    use std::path::Path;
+
+    const CONFIG: &str = r#"
+        interface = [{ name = "eth0" }]
+        snat = { addresses = ["10.0.0.200"] }
+        service = [{ name = "a", vip = "10.0.0.1:80", protocol = "tcp", pool = "p" }]
+        pool = [{ name = "p", drain = { deadline = "3s" }, backends = [{ address = "10.1.0.1:80" }, { address = "10.1.0.2:80" }] }]
+    "#;
+
+    fn at(tenths: u64) -> Monotonic {
+        Monotonic(tenths * 100_000_000)
+    }
+
+    #[test]
+    fn a_reload_puts_no_deadline_off() {
+        let parse = |text: &str| Config::parse(Path::new("test.toml"), text).unwrap_or_else(|report| panic!("{report}"));
+        let (with, without) = (parse(CONFIG), parse(&CONFIG.replace(", { address = \"10.1.0.2:80\" }", "")));
+        let (mut registry, mut draining) = (Registry::default(), Draining::default());
+        let backend = registry.snapshot(&with).unwrap().backends[1].clone().unwrap();
+        backend.member.connection_opened();
+        let deadline = |draining: &Draining| draining.leaving.get(&backend.id).and_then(|leaving| leaving.departure.deadline());
+        draining.begin(&backend, Cause::Drained, with.pools[0].drain, at(10));
+        let mut reload = |draining: &mut Draining, old: &Config, new: &Config, tenths| {
+            draining.forget_over(at(tenths));
+            if new == &without {
+                draining.take_back(backend.id, Cause::Drained);
+            }
+            draining.follow(&registry.snapshot(new).unwrap(), old, new, at(tenths));
+        };
+        reload(&mut draining, &with, &without, 29);
+        assert_eq!(deadline(&draining), Some(at(40)), "drained at 1 s, removed at 2.9 s");
+        assert_eq!(draining.leaving[&backend.id].departure.cause(), Cause::Removed);
+        reload(&mut draining, &without, &with, 32);
+        assert_eq!(deadline(&draining), None, "it serves again");
+        reload(&mut draining, &with, &without, 35);
+        assert_eq!(deadline(&draining), Some(at(40)), "and is removed before the deadline");
+        reload(&mut draining, &without, &with, 38);
+        reload(&mut draining, &with, &without, 90);
+        assert_eq!(deadline(&draining), Some(at(120)), "the old deadline was over while it served");
     }
 }

@@ -106,6 +106,7 @@ impl Daemon {
     /// Takes back what a reload to `new` does not keep: everything, or what was set for backends that it has no more. Before the snapshot is
     /// made of it.
     pub(super) fn drop_overrides(&mut self, new: &Config) {
+        self.draining.forget_over(Monotonic::now());
         let pools = new.pools.iter();
         let kept: HashSet<(&str, SocketAddr)> =
             pools.flat_map(|pool| pool.backends.iter().map(|backend| (pool.name.as_str(), backend.address))).collect();
@@ -114,7 +115,7 @@ impl Daemon {
             if drops(new) || !kept.contains(&(backend.pool.as_str(), backend.address())) {
                 backend.change_weight(|weight| weight.overridden = None);
                 backend.member.set_drained(false);
-                self.draining.end(backend.id, Cause::Drained);
+                self.draining.take_back(backend.id, Cause::Drained);
                 weigh(&snapshot, &backend.pool);
                 refresh(&snapshot, &backend.pool);
             }
