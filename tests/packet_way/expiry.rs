@@ -80,7 +80,7 @@ fn each_tcp_state_lasts_as_long_as_its_timeout() {
 }
 
 #[test]
-fn udp_lasts_longer_once_it_was_answered() {
+fn udp_lasts_longer_once_the_client_goes_on_after_a_reply() {
     for family in FAMILIES {
         let (client, vip, backend) = (family.client(), family.vip(), family.backend());
         let mut world = World::default();
@@ -89,6 +89,9 @@ fn udp_lasts_longer_once_it_was_answered() {
         world.pass(timeouts.udp - 1);
         assert_eq!(world.sweep(), []);
         world.comes_back(&udp(backend, snat), vip, client);
+        world.pass(timeouts.udp - 1);
+        assert_eq!(world.sweep(), []);
+        world.goes_on(&udp(client, vip), snat, backend);
         world.pass(timeouts.udp_stream - 1);
         assert_eq!(world.sweep(), []);
         world.pass(1);
@@ -96,6 +99,13 @@ fn udp_lasts_longer_once_it_was_answered() {
         world.drops(BACK, &udp(backend, snat), DropReason::NoService);
 
         world.opens(&udp(client, vip), backend);
+        world.pass(timeouts.udp);
+        assert_eq!(world.sweep().len(), 1);
+
+        // Whatever the backend says, the client may be a forged one.
+        let snat = world.opens(&udp(client, vip), backend);
+        world.comes_back(&udp(backend, snat), vip, client);
+        world.comes_back(&udp(backend, snat), vip, client);
         world.pass(timeouts.udp);
         assert_eq!(world.sweep().len(), 1);
     }

@@ -76,6 +76,35 @@ fn who_is_not_assured_gives_way_to_newcomers_and_nobody_else_does() {
     }
 }
 
+/// Whoever forges sources has backends answer: that assures nothing.
+#[test]
+fn datagrams_and_echoes_of_forged_sources_give_way_also_when_they_were_answered() {
+    for family in FAMILIES {
+        let mut world = world(Spared::Established);
+        let (vip, backend) = (family.vip(), family.backend());
+        let streams: BTreeMap<u16, SocketAddr> = (0..200)
+            .map(|number| {
+                let client = client(family, number);
+                let snat = world.opens(&udp(client, vip), backend);
+                world.comes_back(&udp(backend, snat), vip, client);
+                world.goes_on(&udp(client, vip), snat, backend);
+                (number, snat)
+            })
+            .collect();
+        for number in 200..CAPACITY {
+            let client = client(family, number);
+            let snat = world.opens(&udp(client, vip), backend);
+            world.comes_back(&udp(backend, snat), vip, client);
+        }
+        let served = knock(&mut world, family, 2000..2300);
+        assert!(served.len() >= 250, "{} of 300 newcomers had a place", served.len());
+        for (number, snat) in streams {
+            world.goes_on(&udp(client(family, number), vip), snat, backend);
+            world.comes_back(&udp(backend, snat), vip, client(family, number));
+        }
+    }
+}
+
 /// Entries that were given up and not used again yet.
 fn waiting(world: &World) -> u64 {
     (usize::from(CAPACITY) - world.datapath.conntrack.count()) as u64
@@ -204,10 +233,13 @@ fn what_is_told_counts_the_packet_that_it_is_told_of() {
     world.comes_back(&tcp(backend, snat, RST_ACK), vip, client(family, 2));
     let told = accounts(&mut listener);
     assert_eq!((told[0], told.last()), (("new", [1, 0]), Some(&("destroy", [1, 1]))), "{told:?}");
-    // The first reply to a datagram makes its connection assured.
+    // A datagram of the client behind a reply makes its connection assured.
     let snat = world.opens(&udp(first, vip), backend);
     world.comes_back(&udp(backend, snat), vip, first);
-    assert_eq!(accounts(&mut listener), [("new", [1, 0]), ("assured", [1, 1])]);
+    world.comes_back(&udp(backend, snat), vip, first);
+    world.goes_on(&udp(first, vip), snat, backend);
+    world.goes_on(&udp(first, vip), snat, backend);
+    assert_eq!(accounts(&mut listener), [("new", [1, 0]), ("update", [1, 1]), ("assured", [2, 2])]);
 }
 
 /// A packet that changed its connection and got no further is told of, too, and is not counted: it did not leave.

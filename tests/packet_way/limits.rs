@@ -101,6 +101,7 @@ fn one_family_does_not_fill_the_table_of_the_other() {
         for port in 1..=3 {
             let snat = world.opens(&udp(client(family, port), family.vip()), family.backend());
             world.comes_back(&udp(family.backend(), snat), family.vip(), client(family, port));
+            world.goes_on(&udp(client(family, port), family.vip()), snat, family.backend());
         }
         world.drops(FRONT, &udp(client(family, 4), family.vip()), DropReason::TableFull);
     }

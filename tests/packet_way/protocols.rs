@@ -117,7 +117,8 @@ fn tunnels_are_told_apart_by_their_key() {
             keys
         };
         assert_eq!(keys, [None, Some(7), Some(8), Some(0xdead_beef)]);
-        // One that was answered lasts longer.
+        // One that goes on after it was answered lasts longer.
+        world.goes_on(&plain(client, vip(family)), snat, backend);
         world.pass(world.timeouts().gre);
         assert_eq!(world.sweep().len(), 2, "those with the keys 8 and 0xdeadbeef");
         world.opens(&keyed(other, vip(family), 8), backend);

@@ -6,7 +6,7 @@
 //! The call ids of PPTP (RFC 2637) are chosen by each side for itself and told over its TCP connection, which is not read here: its
 //! packets are tracked by their addresses alone, as those without a key.
 
-use super::{Connection, Invalid, L4Proto, Packet, Settings, Step, Wish, note_reply};
+use super::{Connection, Invalid, L4Proto, Packet, Settings, Step, Wish, note_stream};
 use crate::conntrack::{Entry, Family, State, TcpState, Timeouts};
 use crate::packet::{Ip, gre};
 
@@ -34,7 +34,7 @@ impl L4Proto for Gre {
     }
 
     fn packet<F: Family>(connection: &Connection<'_, F>, _: Packet<'_>) -> Result<Step, Invalid> {
-        note_reply(connection.found.entry, connection.found.direction);
+        note_stream(connection.found.entry, connection.found.direction);
         Ok(Step::Accept)
     }
 
@@ -50,6 +50,6 @@ impl L4Proto for Gre {
     }
 
     fn timeouts<F: Family>(_: &Entry<F>, state: State, timeouts: &Timeouts) -> u32 {
-        if state.has(State::SEEN_REPLY) { timeouts.gre_stream } else { timeouts.gre }
+        if state.has(State::ASSURED) { timeouts.gre_stream } else { timeouts.gre }
     }
 }

@@ -340,15 +340,29 @@ pub fn shown(protocol: u8, word: u32) -> (u16, u16) {
     }
 }
 
-/// Notes that the other side was heard: all that protocols without states keep.
+/// Notes that the other side was heard: all that echoes keep. As in the kernel they are never assured.
 fn note_reply<F: Family>(entry: &Entry<F>, direction: Direction) {
-    if direction == Direction::Original {
-        return;
-    }
+    note(entry, |_| if direction == Direction::Reply { State::SEEN_REPLY } else { 0 });
+}
+
+/// The same, and that the client goes on after a reply, which makes it a stream: whoever forges a source gets a reply to a single packet,
+/// too, so that alone assures nothing.
+fn note_stream<F: Family>(entry: &Entry<F>, direction: Direction) {
+    note(entry, |seen| match direction {
+        Direction::Reply => State::SEEN_REPLY,
+        Direction::Original if seen.has(State::SEEN_REPLY) => State::ASSURED,
+        Direction::Original => 0,
+    });
+}
+
+/// Sets the bits that follow from those that are set.
+fn note<F: Family>(entry: &Entry<F>, bits: impl Fn(State) -> u32) {
     let mut seen = entry.state();
     loop {
-        // The kernel calls a stream assured once replies go on; the first reply already shows that the source is not forged.
-        let next = seen.with(State::SEEN_REPLY | State::ASSURED);
+        let next = seen.with(bits(seen));
+        if next == seen {
+            return;
+        }
         match entry.change_state(seen, next) {
             Ok(()) => return,
             Err(now) => seen = now,

@@ -1,6 +1,7 @@
-//! UDP (RFC 768): a connection is as long as packets come; how long depends on whether both sides were heard.
+//! UDP (RFC 768): a connection is as long as packets come; how long depends on whether the client went on after
+//! it was answered.
 
-use super::{Connection, Invalid, L4Proto, Packet, Settings, Step, Wish, note_reply, put16};
+use super::{Connection, Invalid, L4Proto, Packet, Settings, Step, Wish, note_stream, put16};
 use crate::conntrack::{Direction, Entry, Family, State, TcpState, Timeouts};
 use crate::packet::{Ip, be16, checksum, udp};
 
@@ -11,7 +12,11 @@ pub struct Udp;
 /// Whether a packet of this direction changes nothing.
 #[inline(always)]
 pub fn is_steady(state: State, direction: Direction) -> bool {
-    direction == Direction::Original || state.has(State::SEEN_REPLY | State::ASSURED)
+    match direction {
+        // Not yet answered, or a stream already.
+        Direction::Original => !state.has(State::SEEN_REPLY) || state.has(State::ASSURED),
+        Direction::Reply => state.has(State::SEEN_REPLY),
+    }
 }
 
 impl L4Proto for Udp {
@@ -30,7 +35,7 @@ impl L4Proto for Udp {
     }
 
     fn packet<F: Family>(connection: &Connection<'_, F>, _: Packet<'_>) -> Result<Step, Invalid> {
-        note_reply(connection.found.entry, connection.found.direction);
+        note_stream(connection.found.entry, connection.found.direction);
         Ok(Step::Accept)
     }
 
@@ -50,7 +55,7 @@ impl L4Proto for Udp {
     }
 
     fn timeouts<F: Family>(_: &Entry<F>, state: State, timeouts: &Timeouts) -> u32 {
-        if state.has(State::SEEN_REPLY) { timeouts.udp_stream } else { timeouts.udp }
+        if state.has(State::ASSURED) { timeouts.udp_stream } else { timeouts.udp }
     }
 }
 
