@@ -34,6 +34,7 @@ pub(crate) fn explain(before: &Known, seen: &Seen<'_>) -> Option<Difference> {
         ("a RST must be exact, whatever came before it", tcp.is_reset_not_exact(), Then::Leave),
         ("a RST that is not believed is not noted", before.unbelieved, Then::Leave),
         ("what is not acknowledged is never old", tcp.is_wanted(), Then::Leave),
+        ("in SYN_SENT a RST acknowledges the SYN", tcp.is_reset_of_no_syn(), Then::Leave),
         ("a RST without ACK is looked at like any segment", tcp.is_reset_without_ack(), Then::Leave),
         ("a RST answers an ignored ACK by its number, not by its ACK", tcp.is_reset_by_ack(), Then::Leave),
         ("a challenge ACK shows that a SYN was not meant", tcp.is_late_answer(), Then::Leave),
@@ -169,6 +170,17 @@ impl Tcp<'_> {
     /// noted is beyond the window from then on, goes on, and is not noted either. So it does not know which RST is exact.
     fn is_reset_of_unsure(&self) -> bool {
         self.before.unsure && self.flags() & RST != 0 && self.was(&STRICT)
+    }
+
+    /// SYN_SENT: it does not answer the SYN, and weir lets it pass without being told anything by it.
+    fn is_reset_of_no_syn(&self) -> bool {
+        let syn = self.before.windows.of(Side::Client).end;
+        self.segment.from == Side::Backend
+            && self.flags() & !ACK == RST
+            && self.was(&["SYN_SENT"])
+            && (self.flags() == RST || self.segment.acknowledgment != syn)
+            && self.states().0 == "SYN_SENT"
+            && self.forwarded().0
     }
 
     /// Before any ACK: the kernel believes it at once, for it takes the ACK that is not there for one of the number 0, which no segment has

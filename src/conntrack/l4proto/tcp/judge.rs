@@ -7,7 +7,7 @@ use super::window::{Judged, Seen, Sides, before, tcp_in_window};
 use super::{IGNORED, LIBERAL, RESETTING, SIMULTANEOUS_OPEN, TcpState};
 use crate::conntrack::l4proto::Settings;
 use crate::conntrack::{Direction, State};
-use crate::packet::tcp::Segment;
+use crate::packet::tcp::{Segment, flag};
 
 /// A SYN of the client in the middle of a connection that was forwarded without being believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +129,9 @@ fn follow(known: &mut Known, segment: &Segment<'_>, syn: &IgnoredSyn) -> Verdict
 fn reset(known: &mut Known, direction: Direction, segment: &Segment<'_>, settings: &Settings) -> Verdict {
     use TcpState::{Close, CloseWait, FinWait, LastAck, TimeWait};
     let (old, sequence) = (known.state.tcp(), segment.sequence);
+    if old == TcpState::SynSent && direction == Direction::Reply && !answers_syn(known, segment) {
+        return Verdict::Ignore;
+    }
     // It is over: there is nothing left to protect.
     if matches!(old, TimeWait | Close) || answers_what_was_ignored(known, direction, segment) {
         return enter(known, Kind::Rst, Close);
@@ -151,6 +154,11 @@ fn reset(known: &mut Known, direction: Direction, segment: &Segment<'_>, setting
     let verdict = enter_if_inside(known, direction, segment, settings, old);
     known.sides = sides;
     verdict
+}
+
+/// RFC 9293, section 3.10.7.3: who has sent a SYN believes a RST only if that acknowledges it.
+fn answers_syn(known: &Known, segment: &Segment<'_>) -> bool {
+    segment.flags & flag::ACK != 0 && segment.acknowledgment == known.sides[Direction::Original as usize].end
 }
 
 /// Whether a RST is the answer to a SYN or an ACK that was forwarded without being believed: its sender has no connection.

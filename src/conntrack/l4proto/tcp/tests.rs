@@ -146,6 +146,22 @@ fn a_refused_connection_is_gone() {
     assert_eq!((walk.send(refusal), walk.known.state.tcp()), (Verdict::End, Close));
 }
 
+/// RFC 9293, section 3.10.7.3: the client believes a RST only if it acknowledges the SYN.
+#[test]
+fn a_reset_that_does_not_answer_the_syn_ends_nothing() {
+    let mut walk = Walk::open(sent(Original, SYN, 0, 0, 0));
+    for sequence in [0, 1_000_000_000] {
+        let sequence = sequence - BACKEND.min(sequence);
+        walk.passes(sent(Reply, RST, sequence, 0, 0), SynSent);
+        for acknowledgment in [0, 2, 77, u32::MAX] {
+            walk.passes(sent(Reply, RST | ACK, sequence, acknowledgment, 0), SynSent);
+        }
+    }
+    // The handshake goes on as if nothing had been.
+    walk.goes(sent(Reply, SYN | ACK, 0, 1, 0), SynRecv);
+    walk.goes(sent(Original, ACK, 1, 1, 0), Established);
+}
+
 #[test]
 fn data_must_fit_the_window() {
     let mut walk = Walk::established();
