@@ -10,6 +10,7 @@ use crate::worker::{self, Balancer, Resolver, Shared, WhenIdle, Worker, WorkerSe
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use tracing::warn;
 
 /// A worker and what it serves.
 #[derive(Debug)]
@@ -57,6 +58,17 @@ pub(super) fn count(interfaces: &[Interface]) -> usize {
     interfaces.iter().map(|interface| interface.queues).min().unwrap_or(0) as usize
 }
 
+/// What to know where not every queue has a worker of its own: the queue counts of all interfaces.
+fn unequal(interfaces: &[(&str, u32)]) -> Option<String> {
+    let fewest = interfaces.iter().map(|(_, queues)| *queues).min()?;
+    let most = interfaces.iter().map(|(_, queues)| *queues).max()?;
+    let counts: Vec<_> = interfaces.iter().map(|(name, queues)| format!("{name} has {queues}")).collect();
+    (fewest < most).then(|| {
+        let counts = counts.join(", ");
+        format!("{fewest} workers, for the interfaces have different numbers of queues ({counts}): workers share the queues of those with more")
+    })
+}
+
 /// The queues of an interface that worker `id` of `count` serves.
 fn queues_of(id: usize, count: usize, queues: u32) -> impl Iterator<Item = u32> {
     (id as u32..queues).step_by(count)
@@ -70,6 +82,10 @@ pub(super) fn start(
     resolver: &Arc<Resolver>,
 ) -> Result<Vec<Running>, StartError> {
     let count = count(interfaces);
+    let queues: Vec<_> = interfaces.iter().map(|interface| (interface.name.as_str(), interface.queues)).collect();
+    if let Some(text) = unequal(&queues) {
+        warn!("{text}");
+    }
     let cpus = cpus(&config.worker, count)?;
     let mut workers = Vec::with_capacity(count);
     for (id, cpu) in cpus.into_iter().enumerate() {
@@ -167,6 +183,14 @@ impl From<worker::StartError<OpenError>> for StartError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unequal_queues_are_told_with_their_numbers() {
+        assert_eq!(unequal(&[("front", 4), ("back", 4)]), None);
+        assert_eq!(unequal(&[("front", 4)]), None);
+        let told = unequal(&[("front", 8), ("back", 2)]).unwrap();
+        assert!(told.starts_with("2 workers") && told.contains("(front has 8, back has 2)"), "{told}");
+    }
 
     #[test]
     fn every_queue_has_one_worker_and_every_worker_a_queue_of_each_interface() {
