@@ -1,6 +1,7 @@
 //! Which connections a list is about.
 
-use crate::conntrack::{ConnectionView, l4proto};
+use crate::conntrack::ConnectionView;
+use crate::conntrack::l4proto::{self, ASSURED, REPLIED, STREAM, UNREPLIED};
 use crate::service::Protocol;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -81,7 +82,8 @@ pub struct ConnectionFilter {
     /// A protocol by its name, such as `tcp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
-    /// A state by the kernel's name, such as `ESTABLISHED`; upper or lower case.
+    /// A state by the kernel's name, such as `ESTABLISHED`; or `UNREPLIED`, `REPLIED` or `ASSURED` of any protocol, `STREAM` of one
+    /// without states. Upper or lower case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// The backend.
@@ -112,14 +114,6 @@ pub enum BadFilter {
         found: String,
         /// Those that there are.
         allowed: String,
-    },
-    /// Of a protocol without states.
-    #[error("{protocol} has no states, and here is `{found}`: allowed with tcp, sctp and dccp")]
-    Stateless {
-        /// Its name.
-        protocol: String,
-        /// As asked for.
-        found: String,
     },
     /// No such service.
     #[error("there is no service `{found}`: allowed are {allowed}, and `-` for all that are in no config any more")]
@@ -164,8 +158,14 @@ impl ConnectionFilter {
     }
 }
 
+/// By the state, by what lists say in its place, or by what is true of any protocol's connections.
 fn is_state(connection: &ConnectionView, wanted: &str) -> bool {
-    connection.state.is_some_and(|state| state.eq_ignore_ascii_case(wanted))
+    let is = |name: &str| name.eq_ignore_ascii_case(wanted);
+    let &ConnectionView { state, seen_reply, assured, .. } = connection;
+    state.is_some_and(is)
+        || seen_reply && assured && (is(ASSURED) || state.is_none() && is(STREAM))
+        || seen_reply && !assured && is(REPLIED)
+        || !seen_reply && is(UNREPLIED)
 }
 
 fn find_protocol(found: &str) -> Result<Protocol, BadFilter> {
@@ -180,13 +180,8 @@ fn check_state(protocol: Option<Protocol>, found: &str) -> Result<(), BadFilter>
         return Ok(());
     }
     let found = found.to_owned();
-    Err(match protocol {
-        Some(protocol) if states.is_empty() => BadFilter::Stateless { protocol: protocol.to_string(), found },
-        _ => {
-            let whose = protocol.map_or("there is".to_owned(), |protocol| format!("{protocol} has"));
-            BadFilter::State { whose, found, allowed: list(states.into_iter()) }
-        }
-    })
+    let whose = protocol.map_or("there is".to_owned(), |protocol| format!("{protocol} has"));
+    Err(BadFilter::State { whose, found, allowed: list(states.into_iter()) })
 }
 
 /// The first of them, and how many more there are.
@@ -256,9 +251,15 @@ mod tests {
         assert_eq!((state(None, "established"), state(Some("TCP"), "TIME_WAIT")), (String::new(), String::new()));
         assert_eq!(state(Some("sctp"), "COOKIE_WAIT"), "");
         assert!(state(Some("tcp"), "COOKIE_WAIT").starts_with("tcp has no state `COOKIE_WAIT`: allowed are `NONE`, `SYN_SENT`"));
-        assert!(state(None, "BOGUS").starts_with("there is no state `BOGUS`: allowed are `CLOSE`, "), "{}", state(None, "BOGUS"));
-        let told = "udp has no states, and here is `ESTABLISHED`: allowed with tcp, sctp and dccp";
+        assert!(
+            state(None, "BOGUS").starts_with("there is no state `BOGUS`: allowed are `ASSURED`, `CLOSE`, "),
+            "{}",
+            state(None, "BOGUS")
+        );
+        let told = "udp has no state `ESTABLISHED`: allowed are `STREAM`, `UNREPLIED`, `REPLIED`, `ASSURED`";
         assert_eq!(state(Some("udp"), "ESTABLISHED"), told);
+        assert_eq!((state(Some("udp"), "stream"), state(None, "UNREPLIED")), (String::new(), String::new()));
+        assert!(state(Some("tcp"), "STREAM").starts_with("tcp has no state `STREAM`"));
         assert!(state(Some("quic"), "CLOSE").starts_with("there is no protocol `quic`: allowed are `tcp`, `udp`"));
     }
 }

@@ -7,7 +7,7 @@ mod top;
 use super::daemon::{Daemon, print_json, unexpected};
 use super::flow::Flow;
 use crate::admin::{AddressFilter, Answer, Connection, ConnectionFilter, Request};
-use crate::conntrack::l4proto::state_names;
+use crate::conntrack::l4proto::{progress, state_names};
 use crate::service::{Protocol, Shown};
 use clap::Parser;
 use std::io::{self, BufWriter, Write};
@@ -65,7 +65,7 @@ struct Filter {
     /// Protocol
     #[arg(long, value_parser = protocol_names())]
     proto: Option<String>,
-    /// State of TCP, SCTP or DCCP, as the kernel names them
+    /// State of TCP, SCTP or DCCP, as the kernel names them; or what is known of any connection
     #[arg(long, value_parser = state_names(), ignore_case = true)]
     state: Option<String>,
     /// Backend: an address, a prefix, or an address with a port
@@ -248,7 +248,7 @@ fn print_header(out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn print_line(connection: &Connection, out: &mut dyn Write) -> io::Result<()> {
-    let state = connection.state.as_deref().unwrap_or(if connection.seen_reply { "STREAM" } else { "UNREPLIED" });
+    let state = connection.state.as_deref().unwrap_or(progress(connection.seen_reply, connection.assured));
     // The identifier of an echo may be 0; that of who answers is none.
     let with_identifier = |address: SocketAddr| match connection.protocol.starts_with("icmp") {
         true => address.to_string(),

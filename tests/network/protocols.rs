@@ -313,7 +313,7 @@ fn what_commands_say_of_tunnels(lab: &mut Lab) {
         ("conn count --service nope", "there is no service `nope`: allowed are `"),
         ("conn delete --service nope", "there is no service `nope`: allowed are `"),
         ("conn top --proto tcp --state COOKIE_WAIT", "tcp has no state `COOKIE_WAIT`: allowed are `NONE`"),
-        ("conn events --proto gre --state CLOSE", "gre has no states, and here is `CLOSE`"),
+        ("conn events --proto gre --state CLOSE", "gre has no state `CLOSE`: allowed are `STREAM`"),
     ] {
         let refused = lab.weir().command(command);
         assert_eq!((refused.code(), refused.stderr.contains(why)), (Some(1), true), "{command}: {refused}");

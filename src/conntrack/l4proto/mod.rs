@@ -301,19 +301,39 @@ pub fn state_name(state: State) -> Option<&'static str> {
     }
 }
 
-/// Names of the states of a protocol; of one without states there are none.
+/// What lists say of a connection whose protocol has no states.
+pub fn progress(seen_reply: bool, assured: bool) -> &'static str {
+    match (seen_reply, assured) {
+        (false, _) => UNREPLIED,
+        (true, false) => REPLIED,
+        (true, true) => STREAM,
+    }
+}
+
+/// Nothing came back.
+pub const UNREPLIED: &str = "UNREPLIED";
+/// Answered, and not ASSURED.
+pub const REPLIED: &str = "REPLIED";
+/// ASSURED, of a protocol without states.
+pub const STREAM: &str = "STREAM";
+/// The status bit.
+pub const ASSURED: &str = "ASSURED";
+
+/// Names of the states of a protocol, and what else a connection of it can be.
 pub fn states_of(protocol: u8) -> Vec<&'static str> {
-    match protocol {
+    let mut names: Vec<_> = match protocol {
         Tcp::NUMBER => TcpState::ALL.iter().map(|state| state.name()).collect(),
         Sctp::NUMBER => SctpState::ALL.iter().map(|state| state.name()).collect(),
         Dccp::NUMBER => DccpState::ALL.iter().map(|state| state.name()).collect(),
-        _ => Vec::new(),
-    }
+        _ => vec![STREAM],
+    };
+    names.extend([UNREPLIED, REPLIED, ASSURED]);
+    names
 }
 
 /// Names of states of any protocol, without doublets.
 pub fn state_names() -> Vec<&'static str> {
-    let mut names: Vec<_> = [Tcp::NUMBER, Sctp::NUMBER, Dccp::NUMBER].into_iter().flat_map(states_of).collect();
+    let mut names: Vec<_> = [Tcp::NUMBER, Sctp::NUMBER, Dccp::NUMBER, Udp::NUMBER].into_iter().flat_map(states_of).collect();
     names.sort_unstable();
     names.dedup();
     names
