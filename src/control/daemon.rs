@@ -210,6 +210,7 @@ impl Daemon {
     /// Tells the workers which addresses the machine has.
     pub(super) fn learn_host_addresses(&self, there: &[Address]) {
         self.datapath.next_hops.set_host_addresses(there.iter().map(|item| item.address));
+        self.datapath.next_hops.set_broadcasts(there.iter().filter_map(Address::broadcast));
     }
 
     /// Makes the kernel resolve what the way to each backend begins with, before a packet needs it.

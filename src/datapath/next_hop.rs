@@ -167,6 +167,8 @@ pub struct NextHops {
     routes: ArcSwap<Routes>,
     /// Sorted.
     host_addresses: ArcSwap<Vec<IpAddr>>,
+    /// Sorted.
+    broadcasts: ArcSwap<Vec<IpAddr>>,
     epoch: AtomicU16,
     ports: [PortState; MAX_PORTS],
 }
@@ -189,6 +191,7 @@ impl Default for NextHops {
             neighbours: DashMap::new(),
             routes: ArcSwap::default(),
             host_addresses: ArcSwap::default(),
+            broadcasts: ArcSwap::default(),
             epoch: AtomicU16::new(0),
             ports: Default::default(),
         }
@@ -254,6 +257,18 @@ impl NextHops {
     /// Whether the machine itself has this address.
     pub fn is_host(&self, address: IpAddr) -> bool {
         self.host_addresses.load().binary_search(&address).is_ok()
+    }
+
+    /// The control thread's: the broadcast addresses of the prefixes that the machine has an address in.
+    pub fn set_broadcasts(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let mut addresses: Vec<IpAddr> = addresses.into_iter().collect();
+        addresses.sort_unstable();
+        self.broadcasts.store(std::sync::Arc::new(addresses));
+    }
+
+    /// Whether it is the broadcast address of a prefix that the machine is in.
+    pub fn is_broadcast(&self, address: IpAddr) -> bool {
+        self.broadcasts.load().binary_search(&address).is_ok()
     }
 
     /// The route that a packet to `destination` takes now.

@@ -202,10 +202,15 @@ fn check<const HOOKED: bool>(context: &Context<'_, HOOKED>, frame: &Frame<'_>, p
     Ok(state)
 }
 
-/// A frame from outside with one of our own addresses or of this machine's as its source is forged, or has gone in a circle.
+/// A frame from outside with one of our own addresses or of this machine's as its source is forged, or has gone in a circle; one from a
+/// broadcast address is forged, and its answer would go to everybody there (RFC 1812, section 5.3.7).
 pub(super) fn check_source(next_hops: &NextHops, snapshot: &Snapshot, source: IpAddr) -> Result<(), DropReason> {
     let own = snapshot.own_addresses.contains(&source) || next_hops.is_host(source);
-    if own { Err(DropReason::OwnSource) } else { Ok(()) }
+    match own {
+        true => Err(DropReason::OwnSource),
+        false if next_hops.is_broadcast(source) => Err(DropReason::MartianSource),
+        false => Ok(()),
+    }
 }
 
 /// Address and port toward a backend, for a packet to this port of the service.

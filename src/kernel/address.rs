@@ -6,7 +6,7 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// An address on an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,16 @@ impl Address {
     /// Whether the kernel can ask for neighbours from it by itself.
     pub(super) fn is_link_local_in_use(&self) -> bool {
         matches!(self.address, IpAddr::V6(address) if address.is_unicast_link_local()) && !self.tentative
+    }
+
+    /// The broadcast address of its prefix; those of one or two addresses have none (RFC 3021), nor has IPv6.
+    pub fn broadcast(&self) -> Option<IpAddr> {
+        match self.address {
+            IpAddr::V4(address) if self.prefix_length < 31 => {
+                Some(Ipv4Addr::from_bits(address.to_bits() | u32::MAX >> self.prefix_length).into())
+            }
+            _ => None,
+        }
     }
 
     /// Whether its prefix holds nothing but itself, as those that weir adds.
@@ -118,4 +128,24 @@ fn host_address(index: u32, address: IpAddr) -> AddressMessage {
     message.header.index = index;
     message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broadcast_addresses_of_prefixes() {
+        let of = |address: &str, prefix_length| {
+            let address = address.parse().unwrap();
+            Address { index: 1, address, prefix_length, owner: Owner::Other, tentative: false }
+                .broadcast()
+                .map(|it| it.to_string())
+        };
+        assert_eq!(of("10.71.2.1", 24).as_deref(), Some("10.71.2.255"));
+        assert_eq!(of("10.71.2.1", 30).as_deref(), Some("10.71.2.3"));
+        assert_eq!(of("10.71.2.1", 8).as_deref(), Some("10.255.255.255"));
+        assert_eq!(of("10.71.2.1", 0).as_deref(), Some("255.255.255.255"));
+        assert_eq!([of("10.71.2.1", 31), of("10.71.2.1", 32), of("2001:db8::1", 64)], [None, None, None]);
+    }
 }

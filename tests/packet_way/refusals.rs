@@ -101,6 +101,18 @@ fn from_an_address_of_the_machine() {
 }
 
 #[test]
+fn from_the_broadcast_address_of_a_prefix() {
+    let mut world = World::default();
+    let forged = [tcp(Family::V4.client(), Family::V4.vip(), SYN), udp(Family::V4.client(), Family::V4.vip())];
+    world.datapath.next_hops.set_broadcasts([Family::V4.second_backend().ip(), Family::V4.client().ip()]);
+    forged.iter().for_each(|packet| world.drops(FRONT, packet, DropReason::MartianSource));
+    world.datapath.next_hops.set_broadcasts([]);
+    for packet in &forged {
+        world.opens(packet, Family::V4.backend());
+    }
+}
+
+#[test]
 fn bad_ip_headers() {
     let (client, vip) = (Family::V4.client(), Family::V4.vip());
     for kind in [131, 137] {
