@@ -88,6 +88,11 @@ pub fn sequence(packet: &[u8]) -> u64 {
     u64::from(be16(packet, 10)) << 32 | u64::from(be32(packet, 12))
 }
 
+/// The sequence number of a packet with short ones, 24 bits; `None` for extended ones.
+pub fn short_sequence(packet: &[u8]) -> Option<u32> {
+    (packet[TYPE] & 1 == 0).then(|| be32(packet, TYPE) & 0xff_ffff)
+}
+
 /// The acknowledgment number of a packet with extended ones, 48 bits; `None` for types that have none, and for short ones.
 pub fn acknowledgment(packet: &[u8]) -> Option<u64> {
     let (kind, extended) = (packet[TYPE] >> 1 & 0xf, packet[TYPE] & 1 != 0);

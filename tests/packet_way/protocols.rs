@@ -389,27 +389,30 @@ struct Dccp {
     vip: SocketAddr,
     backend: SocketAddr,
     snat: SocketAddr,
+    /// The client's last sequence number.
+    sequence: u64,
 }
 
 impl Dccp {
     fn opened(family: Family) -> Self {
         let (mut world, client, vip, backend) = (world(), family.client(), family.vip(), family.backend());
         let snat = world.opens(&dccp(client, vip, REQUEST, 0x1234_5678_9abc, 0), backend);
-        Self { world, client, vip, backend, snat }
+        Self { world, client, vip, backend, snat, sequence: 0x1234_5678_9abc }
     }
 
     fn open(family: Family) -> Self {
         let mut it = Self::opened(family);
         it.backend(RESPONSE, 0xaaaa_0000_0001);
         it.client(DCCP_ACK, 0xaaaa_0000_0001);
-        it.backend(DATA_ACK, 2);
+        it.backend(DATA_ACK, 0xaaaa_0000_0002);
         assert_eq!(it.state(), "OPEN");
         it
     }
 
     /// A packet of the client that acknowledges this.
     fn client(&mut self, kind: u8, acknowledgment: u64) {
-        let packet = dccp(self.client, self.vip, kind, 0x1234_5678_9abd, acknowledgment).carrying(b"odd");
+        self.sequence += 1;
+        let packet = dccp(self.client, self.vip, kind, self.sequence, acknowledgment).carrying(b"odd");
         self.world.goes_on(&packet, self.snat, self.backend);
     }
 
@@ -459,11 +462,11 @@ fn a_dccp_connection_lives_and_ends() {
         it.world.goes_on(&packet, snat, backend);
         it.client(SYNC, 1);
         assert_eq!(it.state(), "OPEN");
-        it.backend(CLOSE_REQ, 5);
+        it.backend(CLOSE_REQ, 0xaaaa_0000_0003);
         assert_eq!(it.state(), "CLOSEREQ");
         it.client(CLOSE, 5);
         assert_eq!(it.state(), "CLOSING");
-        it.backend(RESET, 6);
+        it.backend(RESET, 0xaaaa_0000_0004);
         assert_eq!(it.state(), "TIMEWAIT");
         it.client_drops(DATA);
         // The same ports again: another connection.
@@ -496,6 +499,53 @@ fn dccp_roles() {
     for kind in [RESPONSE, DATA, DCCP_ACK, CLOSE, RESET, SYNC] {
         let packet = dccp(Family::V4.client(), Family::V4.vip(), kind, 1, 1);
         world().drops(FRONT, &packet, DropReason::DccpNotRequest);
+    }
+}
+
+/// RFC 4340, section 7.5.3: they are valid just ahead of what their sender has sent.
+#[test]
+fn a_dccp_reset_or_close_of_any_number_ends_nothing() {
+    for family in FAMILIES {
+        let mut it = Dccp::open(family);
+        let (client, last) = (it.sequence, 0xaaaa_0000_0002);
+        for forged in [0, 1, last, last - 1, last + (1 << 16) + 1, last ^ 1 << 47] {
+            for kind in [RESET, CLOSE, CLOSE_REQ] {
+                it.backend(kind, forged);
+                assert_eq!(it.state(), "OPEN", "{kind} of the backend, {forged:#x}");
+            }
+        }
+        for forged in [0, 1, client - 1, client - 2, client + (1 << 16), client ^ 1 << 47] {
+            for kind in [RESET, CLOSE] {
+                it.sequence = forged;
+                it.client(kind, last);
+                assert_eq!(it.state(), "OPEN", "{kind} of the client, {forged:#x}");
+            }
+        }
+        // Data far ahead does not bring the number along; data that follows does, also with numbers of 24 bits.
+        it.backend(DATA, last + (1 << 20));
+        it.backend(RESET, last + (1 << 20) + 1);
+        assert_eq!(it.state(), "OPEN");
+        for sent in 1..4u64 {
+            it.backend(DATA, last + sent * 60_000);
+        }
+        let sequence = ((last + 4 * 60_000) & 0xff_ffff) as u32;
+        let short = Other::Dccp { kind: DATA, short: true, sequence: sequence.into(), acknowledgment: 0, coverage: 0 };
+        let packet = super::packet::other(it.backend, it.snat, short).carrying(b"data");
+        it.world.comes_back(&packet, it.vip, it.client);
+        it.backend(RESET, last + 4 * 60_000 + 9);
+        assert_eq!(it.state(), "TIMEWAIT");
+
+        // A Request is refused by a Reset that acknowledges it.
+        let mut it = Dccp::opened(family);
+        let reset = |it: &mut Dccp, acknowledgment: u64| {
+            let packet = dccp(it.backend, it.snat, RESET, 0, acknowledgment);
+            it.world.comes_back(&packet, it.vip, it.client);
+        };
+        reset(&mut it, 5);
+        assert_eq!(it.state(), "REQUEST");
+        let request = it.sequence;
+        reset(&mut it, request);
+        assert_eq!(it.state(), "TIMEWAIT");
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! The roles are those of the directions: the client is who sends packets of the original one. The kernel turns them round where a server
 //! reopens a connection in TIMEWAIT; a backend does not open connections to clients, so that cell is invalid here.
+//!
+//! Of each side the greatest sequence number is remembered, 48 bits in the first word and the half. What closes or resets a connection must
+//! be just ahead of it (RFC 4340, section 7.5.3), which nobody can guess who does not see the packets. All others are not judged by numbers.
 
 use super::{Connection, DccpState, Invalid, L4Proto, Packet, Settings, Step, Wish, put16};
 use crate::conntrack::{Direction, Entry, Family, Side, State, Timeouts};
@@ -43,18 +46,27 @@ impl L4Proto for Dccp {
         }
     }
 
+    fn begin<F: Family>(entry: &Entry<F>, packet: Packet<'_>) {
+        set_greatest(entry.side(Direction::Original), dccp::sequence(packet.transport()));
+    }
+
     fn packet<F: Family>(connection: &Connection<'_, F>, packet: Packet<'_>) -> Result<Step, Invalid> {
         let (entry, direction) = (connection.found.entry, connection.found.direction);
-        let kind = kind_of(packet);
+        let (kind, transport) = (kind_of(packet), packet.transport());
         let mut seen = entry.state();
         loop {
             let state = DccpState::of(seen);
             let to = match step(state, direction, kind) {
+                Move::To(_) if !is_believed(entry, (state, direction), (kind, transport)) => return Ok(Step::Ignore),
                 Move::To(to) => to,
                 Move::Reopen => return Ok(Step::Reopen),
                 Move::Invalid => return Err(Invalid::DccpState),
                 // The table may be behind: the server's answer to a Request that was let pass is believed.
-                Move::Ignore if kind == kind::RESPONSE && note_ignored(entry.side(Direction::Original), false) => Respond,
+                Move::Ignore if kind == kind::RESPONSE && note_ignored(entry.side(Direction::Original), false) => {
+                    // The Request that it answers is where the client is now: the beginning of a connection.
+                    set_greatest(entry.side(Direction::Original), dccp::acknowledgment(transport).unwrap_or(0));
+                    Respond
+                }
                 Move::Ignore => {
                     note_ignored(entry.side(direction), kind == kind::REQUEST);
                     return Ok(Step::Ignore);
@@ -68,8 +80,9 @@ impl L4Proto for Dccp {
                 next = next.with(State::ASSURED);
             }
             match entry.change_state(seen, next) {
-                Ok(()) if to == Respond => note_response(entry.side(Direction::Reply), packet.transport()),
-                Ok(()) => {}
+                // Just this number the client must acknowledge.
+                Ok(()) if kind == kind::RESPONSE => set_greatest(entry.side(Direction::Reply), dccp::sequence(transport)),
+                Ok(()) => note_sequence(entry.side(direction), transport),
                 Err(now) => {
                     seen = now;
                     continue;
@@ -190,11 +203,51 @@ fn note_ignored(side: Side<'_>, is_request: bool) -> bool {
     side.byte.swap(u8::from(is_request), Relaxed) != 0
 }
 
-/// The Response's sequence number, in the side of who sent it.
-fn note_response(side: Side<'_>, transport: &[u8]) {
-    let sequence = dccp::sequence(transport);
+/// How far ahead of the greatest number a packet may be; the ends' own windows (RFC 4340, section 7.5.2) are announced in options and mostly smaller.
+const WINDOW: u64 = 1 << 16;
+/// Sequence numbers wrap (section 7.1).
+const NUMBERS: u64 = (1 << 48) - 1;
+
+/// By how much a number is ahead of another one.
+fn ahead(number: u64, of: u64) -> u64 {
+    number.wrapping_sub(of) & NUMBERS
+}
+
+/// The greatest sequence number of a side.
+fn greatest(side: Side<'_>) -> u64 {
+    u64::from(side.half.load(Relaxed)) << 32 | u64::from(side.words[0].load(Relaxed))
+}
+
+fn set_greatest(side: Side<'_>, sequence: u64) {
     side.words[0].store(sequence as u32, Relaxed);
     side.half.store((sequence >> 32) as u16, Relaxed);
+}
+
+/// Notes how far a side is, unless that is farther than it can be.
+fn note_sequence(side: Side<'_>, transport: &[u8]) {
+    let known = greatest(side);
+    let ahead = match dccp::short_sequence(transport) {
+        Some(short) => ahead(u64::from(short), known) & 0xff_ffff,
+        None => ahead(dccp::sequence(transport), known),
+    };
+    if (1..=WINDOW).contains(&ahead) {
+        set_greatest(side, (known + ahead) & NUMBERS);
+    }
+}
+
+/// Whether a packet may do to the connection what its type says: one that closes it or ends it may be forged.
+fn is_believed<F: Family>(entry: &Entry<F>, (state, direction): (DccpState, Direction), (kind, transport): (u8, &[u8])) -> bool {
+    match (kind, state, direction) {
+        // There is nothing left to protect.
+        (_, TimeWait, _) => true,
+        // Section 8.3.1: it has the number 0, if its sender knows no better, and acknowledges the Request, or one before.
+        (kind::RESET, Request, Direction::Reply) => dccp::acknowledgment(transport)
+            .is_some_and(|acknowledged| ahead(greatest(entry.side(Direction::Original)), acknowledged) <= WINDOW),
+        (kind::RESET | kind::CLOSE | kind::CLOSE_REQ, ..) => {
+            (1..=WINDOW).contains(&ahead(dccp::sequence(transport), greatest(entry.side(direction))))
+        }
+        _ => true,
+    }
 }
 
 /// Whether the client has answered just this Response, so that its address is not forged.
@@ -202,7 +255,5 @@ fn acknowledges_response<F: Family>(entry: &Entry<F>, (from, to): (DccpState, Dc
     if (from, to) != (Respond, PartOpen) {
         return false;
     }
-    let side = entry.side(Direction::Reply);
-    let response = u64::from(side.half.load(Relaxed)) << 32 | u64::from(side.words[0].load(Relaxed));
-    dccp::acknowledgment(packet.transport()) == Some(response)
+    dccp::acknowledgment(packet.transport()) == Some(greatest(entry.side(Direction::Reply)))
 }
