@@ -113,7 +113,9 @@ fn read_head(answer: &mut Vec<u8>, http: &Http) -> Result<Head, Failure> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let parsed = response.parse(answer);
-        match (response.code, parsed) {
+        // The status of a line that is not over may not be all of it.
+        let line_is_over = answer.trim_ascii_start().contains(&b'\n');
+        match (response.code.filter(|_| line_is_over), parsed) {
             (Some(status), Ok(_) | Err(httparse::Error::TooManyHeaders)) if status >= 200 && !http.status.contains(status) => {
                 return Err(Failure::Status(status));
             }
@@ -189,6 +191,7 @@ mod tests {
     fn the_status_line_is_enough_where_nothing_else_is_asked_for() {
         assert_eq!(judge(""), None);
         assert_eq!(judge("HTTP/1.1 20"), None);
+        assert_eq!((judge("HTTP/1.1 200"), judge("HTTP/1.1 200 OK"), judge("\r\nHTTP/1.1 200 OK")), (None, None, None));
         assert_eq!(judge("HTTP/1.1 204 No Content\r\n"), Some(Ok(())));
         assert_eq!(judge("HTTP/1.0 503 Service Unavailable\r\nServer: x\r\n\r\nsorry"), Some(Ok(())));
         let many = format!("HTTP/1.1 200 OK\r\n{}", "x: y\r\n".repeat(HEADERS + 1));
