@@ -147,3 +147,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_wrong_rate_does_not_hide_a_wrong_burst() {
+    let source = SHORTEST.replace("pool = \"web\"\n\n", "pool = \"web\"\nlimits = { rate = -1, burst = 0 }\n\n");
+    let report = Config::parse(Path::new("test.toml"), &source).unwrap_err();
+    let keys: Vec<&str> = report.problems().iter().map(|problem| &*problem.key).collect();
+    assert_eq!(keys, ["service.limits.rate", "service.limits.burst"]);
+}

@@ -64,6 +64,8 @@ fn check_rate(keys: [&'static str; 2], [rate, burst]: [&raw::Maybe<i64>; 2], pro
         problems.add(Problem::new(keys[1], "a burst of no rate", allowed).at(Place::new(burst.span(), "not used")));
     }
     let mut value = |key, given: Option<&Spanned<i64>>| problems.value(key, given, |number| whole(*number, RATES));
-    let (per_second, burst) = (value(keys[0], rate.as_ref())?.value, value(keys[1], burst.as_ref()));
+    // Both are looked at, so that no mistake hides behind another one.
+    let (per_second, burst) = (value(keys[0], rate.as_ref()), value(keys[1], burst.as_ref()));
+    let per_second = per_second?.value;
     Some(Rate { per_second, burst: burst.map_or(per_second, |burst| burst.value) })
 }
