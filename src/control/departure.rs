@@ -140,7 +140,8 @@ pub(super) fn sentence(drain: &Drain) -> String {
     match (drain.deadline, drain.tcp) {
         (None, _) => format!("its connections go on until they end{moved}"),
         (Some(deadline), AtDeadline::Reset) => {
-            format!("its connections have {} to end, then they are reset{moved}", brief(deadline))
+            let udp = if drain.udp == Datagrams::Rehash { moved } else { " and UDP moves" };
+            format!("its connections have {} to end, then TCP is reset{udp}", brief(deadline))
         }
         (Some(deadline), AtDeadline::Wait) => {
             format!("its connections have {} to end, TCP as long as it takes{moved}", brief(deadline))
@@ -259,6 +260,6 @@ mod tests {
             sentence(&policy),
             "its connections have 90s to end, TCP as long as it takes, but for UDP, which moves at once"
         );
-        assert_eq!(sentence(&drain(Some(30), None)), "its connections have 30s to end, then they are reset");
+        assert_eq!(sentence(&drain(Some(30), None)), "its connections have 30s to end, then TCP is reset and UDP moves");
     }
 }

@@ -1,11 +1,12 @@
 //! What a reload does to the connections that there are: counted before it happens, one by one.
 
+use super::overrides::set_at_run_time;
 use super::plan::{self, Steps, Subject};
 use super::{registry, targets};
 use crate::admin::{self, Fates, PlannedStep};
 use crate::config::Config;
-use crate::conntrack::ConnectionView;
 use crate::conntrack::l4proto::is_connectionless;
+use crate::conntrack::{ConnectionView, TcpState};
 use crate::datapath::Datapath;
 use crate::service::{Datagrams, Drain, Snapshot};
 use crate::xdp::Targets;
@@ -44,12 +45,23 @@ pub(super) struct Effects {
     pub(super) removed_before: Fates,
 }
 
-/// Looks at every connection.
+/// Closed: nobody misses it. TCP and DCCP alone have such states that last.
+fn is_over(connection: &ConnectionView) -> bool {
+    match connection.tcp_state {
+        Some(state) => matches!(state, TcpState::TimeWait | TcpState::Close),
+        None => connection.state == Some("TIMEWAIT"),
+    }
+}
+
+/// Looks at every connection that is not over.
 pub(super) fn survey(steps: &Steps, old: &Config, new: &Config, datapath: &Datapath) -> Effects {
     let snapshot = datapath.snapshot.load_full();
     let judge = Judge::new(steps, old, new, &snapshot);
     let mut effects = Effects { by_step: vec![Fates::default(); steps.len()], ..Effects::default() };
     datapath.conntrack.for_each(&snapshot.timeouts, &mut |connection| {
+        if is_over(connection) {
+            return;
+        }
         let (fate, step) = judge.fate(connection);
         count(&mut effects.all, fate);
         match step {
@@ -71,7 +83,7 @@ pub(super) fn foresee(name: &str, text: &str, old: &Config, datapath: &Datapath)
     if !fixed.is_empty() {
         return Err(format!("a reload would be refused: only a restart can change {}", fixed.join(", ")));
     }
-    let steps = plan::plan(old, &new);
+    let steps = plan::plan(old, &new, &set_at_run_time(&datapath.snapshot.load()));
     let effects = survey(&steps, old, &new, datapath);
     let step = |step: String, connections| PlannedStep { step, connections };
     let mut planned: Vec<_> = steps.sentences().into_iter().zip(effects.by_step).map(|(text, fates)| step(text, fates)).collect();

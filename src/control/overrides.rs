@@ -2,7 +2,7 @@
 
 use super::daemon::Daemon;
 use super::departure::{self, Cause};
-use super::plan;
+use super::plan::{self, Set, SetAtRunTime};
 use super::registry::refresh;
 use crate::admin::{self, Answer};
 use crate::config::{Config, Overrides};
@@ -68,8 +68,8 @@ impl Daemon {
             Err(report) => Answer::Error { message: report.to_string() },
             Ok(file) => Answer::Diff {
                 overrides: self.describe_overrides(),
-                drops: drops(&file),
-                file: plan::plan(&self.config, &file).sentences(),
+                drops: drops(&self.config),
+                file: plan::plan(&self.config, &file, &SetAtRunTime::new()).sentences(),
             },
         }
     }
@@ -87,32 +87,18 @@ impl Daemon {
         snapshot.backends.iter().flatten().filter(|backend| is_overridden(backend)).map(describe).collect()
     }
 
-    /// What a reload to `new` drops of it, in sentences.
-    pub(super) fn dropped_overrides(&self, new: &Config) -> Vec<String> {
-        if !drops(new) {
-            return Vec::new();
-        }
-        let sentence = |backend: &Arc<Backend>| {
-            let drained = if backend.member.is_drained() { "drained no more" } else { "" };
-            let weight = backend.weight();
-            let weighed = weight.overridden.map(|is| format!("weight {} again, before {is}", weight.configured));
-            let both: Vec<&str> = [drained].into_iter().chain(weighed.as_deref()).filter(|part| !part.is_empty()).collect();
-            format!("pool {}: backend {} {}", backend.pool, Shown(backend.address()), both.join(", "))
-        };
-        let snapshot = self.datapath.snapshot.load_full();
-        snapshot.backends.iter().flatten().filter(|backend| is_overridden(backend)).map(sentence).collect()
-    }
-
     /// Takes back what a reload to `new` does not keep: everything, or what was set for backends that it has no more. Before the snapshot is
     /// made of it.
     pub(super) fn drop_overrides(&mut self, new: &Config) {
+        // The key in force, not that of the new file.
+        let drops = drops(&self.config);
         self.draining.forget_over(Monotonic::now());
         let pools = new.pools.iter();
         let kept: HashSet<(&str, SocketAddr)> =
             pools.flat_map(|pool| pool.backends.iter().map(|backend| (pool.name.as_str(), backend.address))).collect();
         let snapshot = self.datapath.snapshot.load_full();
         for backend in snapshot.backends.iter().flatten().filter(|backend| is_overridden(backend)) {
-            if drops(new) || !kept.contains(&(backend.pool.as_str(), backend.address())) {
+            if drops || !kept.contains(&(backend.pool.as_str(), backend.address())) {
                 backend.change_weight(|weight| weight.overridden = None);
                 backend.member.set_drained(false);
                 self.draining.take_back(backend.id, Cause::Drained);
@@ -168,6 +154,13 @@ fn left(backend: &Backend) -> String {
 
 fn drops(config: &Config) -> bool {
     config.reload.overrides == Overrides::Drop
+}
+
+/// All that is set.
+pub(super) fn set_at_run_time(snapshot: &Snapshot) -> SetAtRunTime {
+    let overridden = snapshot.backends.iter().flatten().filter(|backend| is_overridden(backend));
+    let set = |backend: &Backend| Set { is_drained: backend.member.is_drained(), weight: backend.weight().overridden };
+    overridden.map(|backend| ((backend.pool.clone(), backend.address()), set(backend))).collect()
 }
 
 fn is_overridden(backend: &Backend) -> bool {

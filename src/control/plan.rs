@@ -5,6 +5,7 @@ use crate::config::{Backend, Config, Overrides, Pool, Service, brief};
 use crate::conntrack::l4proto::{self, Verify};
 use crate::conntrack::{Spared, Timeouts};
 use crate::service::{Helper, Shown};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -61,12 +62,24 @@ impl Steps {
     }
 }
 
-/// The difference between the config in force and a new one; empty when they mean the same.
-pub(super) fn plan(old: &Config, new: &Config) -> Steps {
+/// What an operator has set for a backend at run time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Set {
+    /// It takes no new connections.
+    pub(super) is_drained: bool,
+    /// In the place of the config's.
+    pub(super) weight: Option<u32>,
+}
+
+/// The same of all backends, by pool and address; those that are missing are as the config says.
+pub(super) type SetAtRunTime = HashMap<(String, SocketAddr), Set>;
+
+/// The difference between what is in force, the config and what was set at run time, and a new config; empty when it changes nothing.
+pub(super) fn plan(old: &Config, new: &Config, set: &SetAtRunTime) -> Steps {
     let mut steps = Steps::default();
     plan_services(old, new, &mut steps);
     plan_quorums(old, new, &mut steps);
-    plan_pools(old, new, &mut steps);
+    plan_pools((old, new), set, &mut steps);
     plan_snat(old, new, &mut steps);
     plan_access(old, new, &mut steps);
     if old.timeouts != new.timeouts {
@@ -89,7 +102,7 @@ pub(super) fn plan(old: &Config, new: &Config) -> Steps {
     }
     if old.reload.overrides != new.reload.overrides {
         let become_of = if new.reload.overrides == Overrides::Keep { "stay" } else { "are dropped" };
-        steps.push(format!("reload: drains and weights set at run time {become_of} from now on"));
+        steps.push(format!("reload: drains and weights set at run time {become_of} from the next one on"));
     }
     if steps.is_empty() && old != new {
         steps.push("the order of services or pools changed".into());
@@ -101,20 +114,36 @@ fn plan_services(old: &Config, new: &Config, steps: &mut Steps) {
     for service in &new.services {
         match old.services.iter().find(|known| known.name == service.name) {
             None => steps.push(format!("service {}: added at {}, pool {}", service.name, destination(service), service.pool)),
-            Some(known) => plan_service(known, service, steps),
+            Some(known) => plan_service(known, service, new, steps),
         }
     }
     for gone in old.services.iter().filter(|known| new.services.iter().all(|service| service.name != known.name)) {
-        let sentence = format!("service {}: removed, {} is not served any more", gone.name, destination(gone));
+        let sentence = format!("service {}: removed, {}", gone.name, served_still(gone, new));
         steps.push_felt_by(vec![Subject::Service(gone.name.clone())], sentence);
     }
 }
 
-fn plan_service(old: &Service, new: &Service, steps: &mut Steps) {
+/// Who serves from now on what a service that goes has served.
+fn served_still(gone: &Service, new: &Config) -> String {
+    let others: Vec<&Service> =
+        new.services.iter().filter(|service| (service.vip, service.protocol) == (gone.vip, gone.protocol)).collect();
+    let same = others.iter().find(|service| service.port == gone.port);
+    let (what, ports) = (destination(gone), others.iter().filter_map(|service| service.port));
+    match same.or_else(|| others.iter().find(|service| service.port.is_none())) {
+        Some(service) => format!("{what} is served by service {}", service.name),
+        None if gone.port.is_none() && !others.is_empty() => {
+            let ports: Vec<String> = ports.map(|port| port.to_string()).collect();
+            format!("{what} is not served any more but for {}", ports.join(", "))
+        }
+        None => format!("{what} is not served any more"),
+    }
+}
+
+fn plan_service(old: &Service, new: &Service, all: &Config, steps: &mut Steps) {
     let name = &new.name;
     let (was, is) = (destination(old), destination(new));
     if was != is {
-        let sentence = format!("service {name}: moves from {was} to {is}, {was} is not served any more");
+        let sentence = format!("service {name}: moves from {was} to {is}, {}", served_still(old, all));
         steps.push_felt_by(vec![Subject::Service(name.clone())], sentence);
     }
     if old.helper != new.helper {
@@ -197,11 +226,12 @@ fn destination(service: &Service) -> String {
     format!("{} {port} {}", service.vip, service.protocol)
 }
 
-fn plan_pools(old: &Config, new: &Config, steps: &mut Steps) {
+fn plan_pools((old, new): (&Config, &Config), set: &SetAtRunTime, steps: &mut Steps) {
+    let drops = old.reload.overrides == Overrides::Drop;
     for pool in &new.pools {
         match old.pool(&pool.name) {
             None => steps.push(format!("pool {}: added with {} backends", pool.name, pool.backends.len())),
-            Some(known) => plan_pool(known, pool, steps),
+            Some(known) => plan_pool((known, pool), (set, drops), steps),
         }
     }
     for gone in old.pools.iter().filter(|known| new.pool(&known.name).is_none()) {
@@ -210,13 +240,17 @@ fn plan_pools(old: &Config, new: &Config, steps: &mut Steps) {
     }
 }
 
-fn plan_pool(old: &Pool, new: &Pool, steps: &mut Steps) {
+fn plan_pool((old, new): (&Pool, &Pool), (set, drops): (&SetAtRunTime, bool), steps: &mut Steps) {
     let name = &new.name;
     let find = |pool: &Pool, address: SocketAddr| pool.backends.iter().find(|backend| backend.address == address).copied();
     for backend in &new.backends {
         match find(old, backend.address) {
             None => steps.push(format!("pool {name}: backend {} added, weight {}", Shown(backend.address), backend.weight)),
-            Some(known) => plan_backend(name, &known, backend, steps),
+            Some(known) => {
+                let set = if set.is_empty() { None } else { set.get(&(name.clone(), backend.address)) };
+                plan_weight(name, (&known, backend), (set.copied().unwrap_or_default(), drops), steps);
+                plan_backend(name, &known, backend, steps);
+            }
         }
     }
     for gone in old.backends.iter().filter(|backend| find(new, backend.address).is_none()) {
@@ -240,11 +274,25 @@ fn plan_pool(old: &Pool, new: &Pool, steps: &mut Steps) {
     }
 }
 
+/// Weight and drain: what was set at run time has a say.
+fn plan_weight(pool: &str, (old, new): (&Backend, &Backend), (set, drops): (Set, bool), steps: &mut Steps) {
+    let (now, before) = (new.weight, old.weight);
+    let weighed = match set.weight {
+        None => (now != before).then(|| format!("weight {now}, before {before}")),
+        Some(set) if drops && now == before => Some(format!("weight {now} again, before {set}")),
+        Some(set) if drops => Some(format!("weight {now}, before {set}, set at run time")),
+        Some(set) => (now != before).then(|| format!("weight {now}, before {before}; {set}, set at run time, stays in force")),
+    };
+    let undrained = (drops && set.is_drained).then(|| "drained no more".to_owned());
+    for change in [weighed, undrained].into_iter().flatten() {
+        steps.push(format!("pool {pool}: backend {} {change}", Shown(new.address)));
+    }
+}
+
 fn plan_backend(pool: &str, old: &Backend, new: &Backend, steps: &mut Steps) {
     let most = |limit: Option<u32>| limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
     let limit = |limit: Option<u32>| limit.map_or("never".to_owned(), |limit| limit.to_string());
     let changes = [
-        ("weight", new.weight.to_string(), old.weight.to_string()),
         ("priority", new.priority.to_string(), old.priority.to_string()),
         ("overflow_at", limit(new.overflow_at), limit(old.overflow_at)),
         ("max_connections", most(new.max_connections), most(old.max_connections)),
@@ -294,6 +342,11 @@ mod tests {
         Config::parse(Path::new("weir.toml"), text).unwrap()
     }
 
+    /// Nothing is set at run time.
+    fn plan_file(old: &str, new: &str) -> Steps {
+        plan(&config(old), &config(new), &SetAtRunTime::new())
+    }
+
     /// The plan of a reload that replaces these pieces of the text.
     fn plan_of(changes: &[(&str, &str)]) -> Vec<String> {
         let mut text = BEFORE.to_owned();
@@ -301,7 +354,7 @@ mod tests {
             assert!(text.contains(from), "{from}");
             text = text.replacen(from, to, 1);
         }
-        plan(&config(BEFORE), &config(&text)).sentences()
+        plan_file(BEFORE, &text).sentences()
     }
 
     #[test]
@@ -329,13 +382,13 @@ mod tests {
         let after = before
             .replace("priority = 1 }, { address = \"10.1.0.2:80\"", "priority = 2 }, { address = \"10.1.0.2:80\", priority = 3");
         assert_eq!(
-            plan(&config(&before), &config(&after)).sentences(),
+            plan_file(&before, &after).sentences(),
             ["pool web: backend 10.1.0.1:80 priority 2, before 1", "pool web: backend 10.1.0.2:80 priority 3, before 0"]
         );
         let before = BEFORE.replace("maglev", "first_available");
         let after = before.replace("weight = 2", "weight = 2, overflow_at = 100");
         let told = ["pool web: backend 10.1.0.1:80 overflow_at 100, before never"];
-        assert_eq!(plan(&config(&before), &config(&after)).sentences(), told);
+        assert_eq!(plan_file(&before, &after).sentences(), told);
     }
 
     #[test]
@@ -354,14 +407,47 @@ mod tests {
     fn a_service_may_be_renamed_with_its_pool() {
         let text = BEFORE.replace("\"web\"", "\"shop\"");
         assert_eq!(
-            plan(&config(BEFORE), &config(&text)).sentences(),
+            plan_file(BEFORE, &text).sentences(),
             [
                 "service shop: added at 10.0.0.100 port 80 tcp, pool shop",
-                "service web: removed, 10.0.0.100 port 80 tcp is not served any more",
+                "service web: removed, 10.0.0.100 port 80 tcp is served by service shop",
                 "pool shop: added with 2 backends",
                 "pool web: removed, its connections go on until they end",
             ]
         );
+    }
+
+    #[test]
+    fn who_serves_from_now_on_is_named() {
+        let second = "[[service]]\nname = \"b\"\nvip = \"10.0.0.101:80\"\nprotocol = \"tcp\"\npool = \"web\"\n";
+        let before = format!("{BEFORE}\n{second}");
+        let swapped = before.replace("10.0.0.100", "x").replace("10.0.0.101", "10.0.0.100").replace("x", "10.0.0.101");
+        let swapped = swapped.replace("ma10.0.0.101", "max");
+        let told = [
+            "service web: moves from 10.0.0.100 port 80 tcp to 10.0.0.101 port 80 tcp, 10.0.0.100 port 80 tcp is served by service b",
+            "service b: moves from 10.0.0.101 port 80 tcp to 10.0.0.100 port 80 tcp, 10.0.0.101 port 80 tcp is served by service web",
+        ];
+        assert_eq!(plan_file(&before, &swapped).sentences(), told);
+        let gone = plan_file(&before, BEFORE).sentences();
+        assert_eq!(gone, ["service b: removed, 10.0.0.101 port 80 tcp is not served any more"]);
+    }
+
+    #[test]
+    fn what_was_set_at_run_time_is_told_of_by_the_keys_in_force() {
+        let drop = BEFORE.replace("[snat]", "[reload]\noverrides = \"drop\"\n[snat]");
+        let heavier = |text: &str| text.replace("weight = 2", "weight = 4");
+        let first = ("web".to_owned(), "10.1.0.1:80".parse().unwrap());
+        let set = SetAtRunTime::from([(first, Set { is_drained: true, weight: Some(3) })]);
+        let sentences = |old: &str, new: &str| plan(&config(old), &config(new), &set).sentences();
+        let backend = |change: &str| format!("pool web: backend 10.1.0.1:80 {change}");
+        assert_eq!(sentences(&drop, &drop), [backend("weight 2 again, before 3"), backend("drained no more")]);
+        let told = [backend("weight 4, before 3, set at run time"), backend("drained no more")];
+        assert_eq!(sentences(&drop, &heavier(&drop)), told);
+        assert_eq!(sentences(BEFORE, BEFORE), [""; 0]);
+        let told = [backend("weight 4, before 2; 3, set at run time, stays in force")];
+        assert_eq!(sentences(BEFORE, &heavier(BEFORE)), told);
+        let told = ["reload: drains and weights set at run time are dropped from the next one on"];
+        assert_eq!(sentences(BEFORE, &drop), told, "not yet by this one");
     }
 
     #[test]
@@ -370,7 +456,7 @@ mod tests {
         let pool = "\n[[pool]]\nname = \"sorry\"\nbackends = [{ address = \"10.1.0.9:80\" }]\n";
         let after = BEFORE.replace("pool = \"web\"\n", keys).replace("weight = 2", "weight = 2, max_connections = 7") + pool;
         assert_eq!(
-            plan(&config(BEFORE), &config(&after)).sentences(),
+            plan_file(BEFORE, &after).sentences(),
             [
                 "service web: limits changed, for new connections",
                 "service web: new connections persist as it says now",
@@ -415,7 +501,7 @@ mod tests {
     fn addresses_without_a_port_are_shown_without_one() {
         let before = BEFORE.replace("100:80", "100").replace(".1:80", ".1").replace(".2:80", ".2");
         let after = before.replace("{ address = \"10.1.0.2\" }", "{ address = \"10.1.0.3\", weight = 7 }");
-        let told = plan(&config(&before), &config(&after)).sentences();
+        let told = plan_file(&before, &after).sentences();
         let gone = "pool web: backend 10.1.0.2 removed, its connections go on until they end";
         assert_eq!(told, ["pool web: backend 10.1.0.3 added, weight 7", gone]);
     }
@@ -423,8 +509,8 @@ mod tests {
     #[test]
     fn health_checks_come_and_go() {
         let checked = BEFORE.replace("name = \"web\"\n        backends", "name = \"web\"\nhealth = { type = \"tcp\" }\nbackends");
-        assert_eq!(plan(&config(BEFORE), &config(&checked)).sentences(), ["pool web: health check changed"]);
+        assert_eq!(plan_file(BEFORE, &checked).sentences(), ["pool web: health check changed"]);
         let removed = "pool web: health check removed, every backend counts as up";
-        assert_eq!(plan(&config(&checked), &config(BEFORE)).sentences(), [removed]);
+        assert_eq!(plan_file(&checked, BEFORE).sentences(), [removed]);
     }
 }

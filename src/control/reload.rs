@@ -11,12 +11,13 @@
 //!    its TCP connections are told by a RST: its VIP may be somebody else's now.
 
 use super::daemon::Daemon;
+use super::overrides::set_at_run_time;
 use super::plan::{Steps, Subject};
 use super::{StartError, effects, plan, targets};
 use crate::config::Config;
 use crate::worker::Monotonic;
 use crate::xdp::Targets;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::{info, warn};
@@ -51,8 +52,7 @@ impl Daemon {
         if !fixed.is_empty() {
             return Err(format!("only a restart can change {}; nothing was applied", fixed.join(", ")));
         }
-        let mut steps = plan::plan(&self.config, &new);
-        self.dropped_overrides(&new).into_iter().for_each(|sentence| steps.push(sentence));
+        let steps = plan::plan(&self.config, &new, &set_at_run_time(&self.datapath.snapshot.load()));
         if steps.is_empty() {
             info!("reload: the file changes nothing");
             return Ok(Vec::new());
@@ -62,7 +62,7 @@ impl Daemon {
         }
         self.change_to(new).map_err(|error| format!("{error}; nothing was applied"))?;
         let steps = steps.sentences();
-        steps.iter().for_each(|step| info!("reload: {step}"));
+        log_steps(&steps).iter().for_each(|line| info!("reload: {line}"));
         Ok(steps)
     }
 
@@ -152,9 +152,39 @@ impl Daemon {
     }
 }
 
+/// As many of the lines of each kind, that of services, of pools and so on, as a log is read for, and how many more there are.
+fn log_steps(steps: &[String]) -> Vec<String> {
+    const MOST: usize = 20;
+    let kind = |step: &str| step.split([' ', ':']).next().unwrap_or_default().to_owned();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut is_logged = |step: &&String| {
+        let count = counts.entry(kind(step)).or_default();
+        *count += 1;
+        *count <= MOST
+    };
+    let mut lines: Vec<String> = steps.iter().filter(|step| is_logged(step)).cloned().collect();
+    let more = counts.iter().filter(|(_, count)| **count > MOST);
+    lines.extend(more.map(|(kind, count)| format!("{kind}: {} more lines like these", count - MOST)));
+    lines
+}
+
 /// SNAT addresses that are in use or were until now, and that the new config has no more.
 fn retire(old: &Config, new: &Config, retired: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
     let now: BTreeSet<IpAddr> = new.snat.addresses().collect();
     let before: BTreeSet<IpAddr> = old.snat.addresses().chain(retired.iter().copied()).collect();
     &before - &now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_lines_of_a_kind_are_counted() {
+        let pools = (0..25).map(|number| format!("pool p: backend 10.0.0.{number} added, weight 1"));
+        let steps: Vec<String> = pools.chain(["service a: limits changed, for new connections".to_owned()]).collect();
+        let lines = log_steps(&steps);
+        assert_eq!((&lines[..20], &lines[20], &lines[21][..]), (&steps[..20], &steps[25], "pool: 5 more lines like these"));
+        assert_eq!((lines.len(), log_steps(&steps[..20]).len()), (22, 20));
+    }
 }

@@ -245,7 +245,10 @@ fn both_ends_are_reset_at_the_deadline() {
                 wait_until("three at each backend", TEN_SECONDS, || (1..=3).all(|at| sockets(lab, at) == 3).then_some(()));
                 let began = Instant::now();
                 let said = command(lab, &format!("drain {} {}", pool_of(family), backend(family, 2)));
-                assert!(said.contains("3 connections left: its connections have 2s to end, then they are reset"), "{said}");
+                assert!(
+                    said.contains("3 connections left: its connections have 2s to end, then TCP is reset and UDP moves"),
+                    "{said}"
+                );
                 wait_until("the deadline", TEN_SECONDS, || {
                     (held.iter().filter(|held| held.has_ended()).count() == 3).then_some(())
                 });
@@ -570,11 +573,17 @@ fn overrides_are_shown_kept_and_dropped() {
             assert!(finished.code() == Some(code) && finished.stderr.contains(words), "weir {arguments}: {finished}");
         }
 
-        // Dropped.
+        // Dropped, once the key is in force.
         let mut dropping = lab.config.clone();
         dropping.more = "[reload]\noverrides = \"drop\"\n".into();
         lab.weir().write_config(&dropping);
         let said = command(lab, "reload");
+        assert!(said.contains("are dropped from the next one on") && !said.contains("10.2.0.11"), "{said}");
+        assert_eq!(served_by(lab, Family::V4), ["b3"]);
+        let file = format!("plan {}", lab.weir().config_path().display());
+        let plan = command(lab, &file);
+        let said = command(lab, "reload");
+        assert!(said.lines().filter(|line| line.contains("pool ")).all(|line| plan.contains(line)), "{plan}");
         assert!(said.contains("pool web-v4: backend 10.2.0.11:80 weight 1 again, before 0"), "{said}");
         assert!(said.contains("pool web-v4: backend 10.2.0.12:80 drained no more"), "{said}");
         assert_eq!(command(lab, "diff"), "no difference\n");
