@@ -216,7 +216,7 @@ fn tcp_reset() -> Capture {
     capture
 }
 
-/// One question without an answer leaves after 30 s, one with an answer after 120 s.
+/// One question without an answer leaves after 30 s, one whose client goes on after the answer after 120 s.
 fn udp_expires() -> Capture {
     let (up, down) = (packet(CLIENT, "10.0.0.100:53", b"question"), packet(BACKEND, SNAT, b"answer"));
     vec![
@@ -225,6 +225,7 @@ fn udp_expires() -> Capture {
         (58_000, up.udp()),
         (90_000, up.udp()),
         (90_005, down.udp()),
+        (90_010, up.udp()),
         (200_000, down.udp()),
         (330_000, down.udp()),
     ]
