@@ -334,12 +334,16 @@ fn checksum(packet: &[u8], from: IpAddr, to: IpAddr) -> u16 {
     !(sum as u16)
 }
 
-/// A DCCP packet: ports, type, acknowledgment unless it is a Request, and data.
+/// The types of DCCP's packets in the order in which they are sent here: Request, Response, Ack, DataAck, Close, Reset.
+const CONVERSATION: [u8; 6] = [0, 1, 3, 4, 6, 7];
+
+/// A DCCP packet of that conversation: ports, type, data, its number, which is that of its type and 9, and an acknowledgment of the packet
+/// before it.
 fn dccp(ports: (u16, u16), kind: u8, data: &[u8], addresses: (IpAddr, IpAddr)) -> Vec<u8> {
     let mut packet = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
-    packet.extend([0, 0, 0, 0, kind << 1 | 1, 0, 0, 0, 0, 0, 0, 9]);
-    if kind != 0 {
-        packet.extend([0, 0, 0, 0, 0, 0, 0, 9]);
+    packet.extend([0, 0, 0, 0, kind << 1 | 1, 0, 0, 0, 0, 0, 0, 9 + kind]);
+    if let Some(answered) = CONVERSATION.iter().rev().find(|other| **other < kind) {
+        packet.extend([0, 0, 0, 0, 0, 0, 0, 9 + answered]);
     }
     if matches!(kind, 0 | 1 | 7) {
         packet.extend(*b"serv");
