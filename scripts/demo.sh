@@ -170,15 +170,16 @@ say "weir explain: what would happen to a packet of this client, and why"
 ask explain 10.1.0.2:40000 10.1.0.100:80 tcp
 
 say "b3 joins: it is added to the file, and weir gets SIGHUP; requests go on meanwhile"
-( for _ in $(seq 150); do request http://10.1.0.100/ || echo FAILED; done ) | cut -d, -f1 >"$directory/meanwhile" &
-meanwhile=$!
+( for _ in $(seq 150); do request http://10.1.0.100/ || echo FAILED; done ) >"$directory/meanwhile" &
+pids+=($!)
 sed -i 's|{ address = "10.2.0.12:80" }|&, { address = "10.2.0.13:80", weight = 3 }|' "$directory/weir.toml"
 sed -i 's|{ address = "\[fd00:2::12\]:80" }|&, { address = "[fd00:2::13]:80", weight = 3 }|' "$directory/weir.toml"
 grep backends "$directory/weir.toml"
 kill -HUP "$daemon"
-wait "$meanwhile"
+wait "${pids[-1]}"
+unset 'pids[-1]'
 echo "requests while it was reloaded:"
-sort "$directory/meanwhile" | uniq -c
+cut -d, -f1 "$directory/meanwhile" | sort | uniq -c
 
 say "300 new connections over IPv4: half of them go to b3"
 spread http://10.1.0.100/
