@@ -5,6 +5,7 @@
 
 use super::daemon::Daemon;
 use super::departure::{Cause, Departure, judge};
+use super::expiry::{PAUSE, SLICE};
 use super::registry;
 use crate::config::Config;
 use crate::conntrack::{Culled, Cursor, DestroyReason, Glimpse, Sentence, TimeoutPolicy};
@@ -19,10 +20,6 @@ use tracing::info;
 
 /// Entries of one step: at most twice as many RSTs.
 const STEP: u32 = 512;
-/// Longest work in one wake of the loop, but for the last step, in nanoseconds.
-const SLICE: u64 = 2_000_000;
-/// From the end of a slice to the next one of the same walk.
-const PAUSE: u64 = 4_000_000;
 /// From the first look for connections that nobody serves any more to the second one: every worker has the new snapshot by then.
 const LOOK_AGAIN_AFTER: u64 = 1_000_000_000;
 const NEVER: Monotonic = Monotonic(u64::MAX);

@@ -7,10 +7,10 @@ use crate::worker::Monotonic;
 const PASS_EVERY: u64 = 1_000_000_000;
 /// Entries of one step; the clock is read after each.
 const STEP: usize = 4096;
-/// Longest work in one wake of the loop, but for the last step.
-const SLICE: u64 = 2_000_000;
-/// From the end of a slice to the next one of the same pass: the control thread sweeps at most a third of its time.
-const PAUSE: u64 = 4_000_000;
+/// Longest work of any walk over the table in one wake of the loop, but for the last step, in nanoseconds.
+pub(super) const SLICE: u64 = 2_000_000;
+/// From the end of a slice to the next one of the same walk: it takes at most a third of the control thread's time.
+pub(super) const PAUSE: u64 = 4_000_000;
 
 /// From the end of a pass, or from the last look, to a look at whether what it removed is free: workers take a burst in less.
 const FREE_AFTER: u64 = 2_000_000;

@@ -4,6 +4,7 @@
 //! under every prefix and group that reloads have set since. Instead, when the time of some clients is nearly over, the table is asked once whether
 //! they have connections still, in slices as expiry is.
 
+use super::expiry::{PAUSE, SLICE};
 use crate::conntrack::{Court, Cursor, Glimpse, Persistent, Sentence, State};
 use crate::datapath::Datapath;
 use crate::service::{BackendId, Persistence, Snapshot};
@@ -15,10 +16,6 @@ use std::net::IpAddr;
 const EVERY: u64 = 5_000_000_000;
 /// Entries of one step.
 const STEP: u32 = 2048;
-/// Longest work in one wake of the loop, but for the last step, in nanoseconds.
-const SLICE: u64 = 2_000_000;
-/// From the end of a slice to the next one of the same walk.
-const PAUSE: u64 = 4_000_000;
 
 /// When to look, and how far a look has come.
 #[derive(Debug)]

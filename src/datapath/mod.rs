@@ -1,8 +1,7 @@
 //! The datapath: one function over a burst of frames. It opens no socket, reads no clock, takes no lock, logs nothing.
-
 //!
-//! A packet's way: [`process`](Datapath::process) → `express`, or whatever does not fit there: `passage` → `prerouting` → `forward` → `postrouting` → `link`; ICMP errors go by `related`, fragments by `defrag`,
-//! what ends here by `answer`.
+//! A packet's way: [`process`](Datapath::process) → `express`, or whatever does not fit there: `passage` → `prerouting` → `forward` →
+//! `postrouting` → `link`; ICMP errors go by `related`, fragments by `defrag`, what ends here by `answer`.
 
 mod admission;
 mod answer;

@@ -2,7 +2,7 @@
 //!
 //! 1. Group by group: parse each frame, hash its tuple; then ask for the lines of the index.
 //! 2. One group before its turn: read those lines; then ask for the lines of the entries.
-//! 3. Packet by packet: PREROUTING, FORWARD, POSTROUTING.
+//! 3. Packet by packet: the short way ([`super::express`]) as long as packets fit it, else PREROUTING, FORWARD, POSTROUTING.
 //!
 //! Lines are asked for one right after the other, a whole [`GROUP`] at a time: where the translation of the address misses, too, a
 //! prefetch holds up what comes behind it, and only prefetches side by side wait together (docs/performance.md).

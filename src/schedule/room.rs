@@ -6,8 +6,8 @@
 //!      [ 5 0 0 4 ]       [ 0 1 0 3 ]        a leaf: the weight of each member that has room, 0 of others
 //! ```
 //!
-//! A draw goes down one node a level, five for a thousand members: more of them, or wider nodes, take longer. Nothing changes when a connection opens or closes, but where it is the last
-//! one that fits.
+//! A draw goes down one node a level, five for a thousand members: more of them, or wider nodes, take longer. Nothing changes when a
+//! connection opens or closes, but where it is the last one that fits.
 
 use super::hash::{below, mix};
 use super::member::{Member, Standing, Watch};
