@@ -1,22 +1,29 @@
 //! The config file, watched: tells when an edit has settled.
 //!
-//! Editors write a new file and rename it over the old one, `cp` truncates and writes in pieces, others swap a symbolic link somewhere
-//! above the file. So it is directories that are watched, the file's own and that of what it points to, and any event in them only makes us look
-//! at the file: an edit is that it is another file, or of another size or time, than the one that was read last.
+//! Editors write a new file and rename it over the old one, `cp` truncates and writes in pieces, Kubernetes swaps a symbolic link, others
+//! put a new directory in the place of the old one. So what is watched is every directory on the way to the file, links followed, each for the
+//! names that are looked up in it. Any event of such a name, and the loss of a directory, makes us go the way anew and look at the
+//! file: an edit is that it is another file, or of another size or time, than the one that was read last.
 
 use crate::worker::Monotonic;
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use std::collections::BTreeSet;
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use tracing::warn;
+use std::path::{Component, Path, PathBuf};
+use tracing::{info, warn};
 
 /// Nanoseconds without a further change after which an edit has settled.
 const SETTLED_AFTER: u64 = 500_000_000;
+/// Nanoseconds between two looks without an event: what is lost must come back, and mounts and network file systems tell nothing.
+const LOOK_EVERY: u64 = 2_000_000_000;
 const NEVER: Monotonic = Monotonic(u64::MAX);
+/// Links that are followed, as many as the kernel does (path_resolution(7)).
+const MOST_LINKS: usize = 40;
 
 /// Which file it is and what its content was when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,18 +34,24 @@ struct Stamp {
     modified: (i64, i64),
 }
 
+/// Names that are looked up in directories, by the kernel's number for each directory.
+type Names = BTreeMap<i32, BTreeSet<OsString>>;
+
 /// Watches one file.
 #[derive(Debug)]
 pub(super) struct Watch {
     path: PathBuf,
     inotify: OwnedFd,
-    /// Directories that the kernel tells of, by its number for each.
-    watched: BTreeSet<i32>,
+    watched: Names,
     /// As of the last reading.
     known: Option<Stamp>,
     /// As of the last event.
     seen: Option<Stamp>,
     due: Monotonic,
+    /// When to look though nothing was told; [`NEVER`]: it is switched off.
+    look_at: Monotonic,
+    /// The way is broken, and that was logged.
+    is_lost: bool,
 }
 
 impl Watch {
@@ -49,7 +62,8 @@ impl Watch {
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let known = stamp(path);
-        Ok(Self { path: path.to_owned(), inotify, watched: BTreeSet::new(), known, seen: known, due: NEVER })
+        let watched = Names::new();
+        Ok(Self { path: path.to_owned(), inotify, watched, known, seen: known, due: NEVER, look_at: NEVER, is_lost: false })
     }
 
     /// Readable when [`Watch::look`] is to be called.
@@ -57,33 +71,16 @@ impl Watch {
         self.inotify.as_raw_fd()
     }
 
-    /// From now on, or no more. Called after each reading, as the file may have been moved below another directory. An edit since the reading
-    /// counts.
+    /// From now on, or no more. An edit since the last reading counts.
     pub(super) fn set(&mut self, on: bool, now: Monotonic) {
-        let directories = if on { directories(&self.path) } else { BTreeSet::new() };
-        let of_interest = WatchFlags::CREATE
-            | WatchFlags::MODIFY
-            | WatchFlags::CLOSE_WRITE
-            | WatchFlags::MOVED_TO
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::DELETE
-            | WatchFlags::ONLYDIR;
-        let mut watched = BTreeSet::new();
-        for directory in directories {
-            // The same directory has the same number again.
-            match inotify::add_watch(&self.inotify, &directory, of_interest) {
-                Ok(number) => drop(watched.insert(number)),
-                Err(error) => warn!("{} cannot be watched: {error}", directory.display()),
-            }
-        }
-        for number in self.watched.difference(&watched) {
-            // Refused for a directory that is gone: nothing is watched then either.
-            let _ = inotify::remove_watch(&self.inotify, *number);
-        }
-        self.watched = watched;
-        match on {
-            true => self.compare(now),
-            false => self.due = NEVER,
+        if on {
+            // What is wrong with the way is told at the next look if it is still so then.
+            let _ = self.follow_way();
+            self.look_at = Monotonic(now.0 + LOOK_EVERY);
+            self.compare(now);
+        } else {
+            self.keep_only(Names::new());
+            (self.due, self.look_at, self.is_lost) = (NEVER, NEVER, false);
         }
     }
 
@@ -96,15 +93,20 @@ impl Watch {
 
     /// Something happened in a directory.
     pub(super) fn look(&mut self, now: Monotonic) {
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
-        // Ends with EAGAIN; which events they were does not matter.
-        while events.next().is_ok() {}
-        self.compare(now);
+        if self.is_told() {
+            let _ = self.follow_way();
+            self.compare(now);
+        }
     }
 
-    /// Whether an edit has settled: the file is to be read. Also looks, since a link above the directory may have been swapped.
+    /// Whether an edit has settled: the file is to be read. Looks by itself now and then.
     pub(super) fn is_due(&mut self, now: Monotonic) -> bool {
+        if now >= self.look_at {
+            self.look_at = Monotonic(now.0 + LOOK_EVERY);
+            let way = self.follow_way();
+            self.tell(way);
+            self.compare(now);
+        }
         if now < self.due {
             return false;
         }
@@ -114,7 +116,58 @@ impl Watch {
 
     /// When to ask [`Watch::is_due`].
     pub(super) fn next(&self) -> Monotonic {
-        self.due
+        self.due.min(self.look_at)
+    }
+
+    /// Reads all events. Whether one of them is about the way to the file.
+    fn is_told(&self) -> bool {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
+        let mut is_told = false;
+        // Ends with EAGAIN.
+        while let Ok(event) = events.next() {
+            let names = self.watched.get(&event.wd());
+            is_told |= match event.file_name() {
+                Some(name) => names.is_some_and(|names| names.contains(OsStr::from_bytes(name.to_bytes()))),
+                // The directory itself is gone or moved. Of one that we let go of that is no news; an overflow belongs to none.
+                None => names.is_some() || event.events().contains(ReadFlags::QUEUE_OVERFLOW),
+            };
+        }
+        is_told
+    }
+
+    /// Watches all directories on the way to the file, and no others. Each is watched before anything is looked up in it, so that
+    /// whatever changes meanwhile is told of.
+    fn follow_way(&mut self) -> io::Result<()> {
+        let mut watched = Names::new();
+        let whole = watch_way(&self.inotify, &self.path, &mut watched);
+        self.keep_only(watched);
+        whole
+    }
+
+    fn keep_only(&mut self, watched: Names) {
+        for number in self.watched.keys().filter(|number| !watched.contains_key(number)) {
+            // Refused for a directory that is gone: nothing is watched then either.
+            let _ = inotify::remove_watch(&self.inotify, *number);
+        }
+        self.watched = watched;
+    }
+
+    /// Logs once that the way is broken, and once that it is whole again.
+    fn tell(&mut self, way: io::Result<()>) {
+        let path = self.path.display();
+        match way {
+            Err(error) if !self.is_lost => {
+                let seconds = LOOK_EVERY / 1_000_000_000;
+                warn!("{path} cannot be watched, it is looked for every {seconds} s: {error}");
+                self.is_lost = true;
+            }
+            Ok(()) if self.is_lost => {
+                info!("{path} is watched again");
+                self.is_lost = false;
+            }
+            _ => {}
+        }
     }
 
     fn compare(&mut self, now: Monotonic) {
@@ -134,117 +187,51 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some(Stamp { device: file.dev(), inode: file.ino(), size: file.size(), modified: (file.mtime(), file.mtime_nsec()) })
 }
 
-/// Where the file is, and where the file is that it points to.
-fn directories(path: &Path) -> BTreeSet<PathBuf> {
-    let own = path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
-    let target = std::fs::canonicalize(path).ok().and_then(|target| target.parent().map(Path::to_owned));
-    own.map(Path::to_owned).into_iter().chain(target).collect()
+/// Goes the way that the kernel goes (path_resolution(7)), and watches each directory on it for the next name, as far as it leads; then the
+/// content of the file as well.
+fn watch_way(inotify: &OwnedFd, path: &Path, watched: &mut Names) -> io::Result<()> {
+    let on_the_way = WatchFlags::CREATE
+        | WatchFlags::MOVED_TO
+        | WatchFlags::MOVED_FROM
+        | WatchFlags::DELETE
+        | WatchFlags::MOVE_SELF
+        | WatchFlags::DELETE_SELF
+        | WatchFlags::ONLYDIR;
+    let content = WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE | WatchFlags::MASK_ADD | WatchFlags::ONLYDIR;
+    let named = |at: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", at.display()));
+
+    let mut directory = PathBuf::from(".");
+    let mut ahead: VecDeque<OsString> = parts(path).collect();
+    let mut links = 0;
+    while let Some(name) = ahead.pop_front() {
+        if name == "/" || name == ".." {
+            directory.push(name);
+            continue;
+        }
+        let number = inotify::add_watch(inotify, &directory, on_the_way).map_err(|error| named(&directory, error.into()))?;
+        watched.entry(number).or_default().insert(name.clone());
+        let next = directory.join(name);
+        let found = std::fs::symlink_metadata(&next).map_err(|error| named(&next, error))?;
+        if found.is_symlink() {
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(named(&next, io::Error::from_raw_os_error(libc::ELOOP)));
+            }
+            let target = std::fs::read_link(&next).map_err(|error| named(&next, error))?;
+            parts(&target).rev().for_each(|part| ahead.push_front(part));
+        } else if ahead.is_empty() {
+            inotify::add_watch(inotify, &directory, content).map_err(|error| named(&directory, error.into()))?;
+        } else {
+            directory = next;
+        }
+    }
+    Ok(())
+}
+
+/// `/` for the root, `..`, and names.
+fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
+    path.components().filter(|part| *part != Component::CurDir).map(|part| part.as_os_str().to_owned())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-    use std::time::{Duration, Instant};
-
-    /// A watched file in a directory of its own.
-    fn watched() -> (tempfile::TempDir, PathBuf, Watch) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("weir.toml");
-        fs::write(&path, "one").unwrap();
-        let mut watch = Watch::new(&path).unwrap();
-        watch.set(true, at(0));
-        (directory, path, watch)
-    }
-
-    const SECOND: u64 = 1_000_000_000;
-
-    fn at(tenths: u64) -> Monotonic {
-        Monotonic(tenths * SECOND / 10)
-    }
-
-    /// Times of a file move in ticks of the kernel's clock.
-    fn write_later(path: &Path, text: &str) {
-        let before = stamp(path);
-        let patience = Instant::now() + Duration::from_secs(10);
-        while stamp(path) == before {
-            fs::write(path, text).unwrap();
-            assert!(Instant::now() < patience, "the file's time does not move");
-        }
-    }
-
-    #[test]
-    fn an_edit_is_due_once_it_has_settled() {
-        let (_directory, path, mut watch) = watched();
-        assert!(!watch.is_due(at(0)) && watch.next() == NEVER);
-        write_later(&path, "two");
-        watch.look(at(10));
-        assert_eq!(watch.next(), at(15));
-        assert!(!watch.is_due(at(14)));
-        // Somebody goes on writing.
-        write_later(&path, "two and a half");
-        watch.look(at(14));
-        assert!(!watch.is_due(at(15)) && watch.is_due(at(19)));
-        watch.reading();
-        assert!(!watch.is_due(at(100)));
-    }
-
-    #[test]
-    fn one_that_was_not_told_of_moves_the_end() {
-        let (_directory, path, mut watch) = watched();
-        write_later(&path, "two");
-        watch.look(at(10));
-        write_later(&path, "three");
-        assert!(!watch.is_due(at(15)) && watch.is_due(at(20)));
-    }
-
-    #[test]
-    fn a_file_renamed_over_it_is_an_edit_and_others_beside_it_are_none() {
-        let (directory, path, mut watch) = watched();
-        let other = directory.path().join("weir.toml.new");
-        fs::write(&other, "six").unwrap();
-        watch.look(at(10));
-        assert_eq!(watch.next(), NEVER);
-        fs::rename(&other, &path).unwrap();
-        watch.look(at(20));
-        assert!(watch.is_due(at(25)));
-    }
-
-    #[test]
-    fn a_file_that_is_away_for_a_moment_is_waited_for() {
-        let (_directory, path, mut watch) = watched();
-        fs::remove_file(&path).unwrap();
-        watch.look(at(10));
-        assert_eq!(watch.next(), NEVER);
-        fs::write(&path, "back").unwrap();
-        watch.look(at(20));
-        assert!(watch.is_due(at(25)));
-    }
-
-    #[test]
-    fn the_target_of_a_link_is_watched_where_it_is() {
-        let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (path, target) = (directory.path().join("weir.toml"), elsewhere.path().join("real.toml"));
-        fs::write(&target, "one").unwrap();
-        std::os::unix::fs::symlink(&target, &path).unwrap();
-        let mut watch = Watch::new(&path).unwrap();
-        watch.set(true, at(0));
-        write_later(&target, "two");
-        // The kernel tells of it, though nothing happened beside the link.
-        let (mut poll, mut events) = (mio::Poll::new().unwrap(), mio::Events::with_capacity(1));
-        poll.registry().register(&mut mio::unix::SourceFd(&watch.fd()), mio::Token(0), mio::Interest::READABLE).unwrap();
-        poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
-        assert!(!events.is_empty());
-        watch.look(at(10));
-        assert!(watch.is_due(at(15)));
-    }
-
-    #[test]
-    fn switched_off_it_is_silent() {
-        let (_directory, path, mut watch) = watched();
-        write_later(&path, "two");
-        watch.look(at(10));
-        watch.set(false, at(10));
-        assert!(!watch.is_due(at(100)));
-    }
-}
+mod tests;
