@@ -1,23 +1,26 @@
 //! The running daemon: everything that the control thread holds.
 
 use super::addresses::Addresses;
+use super::complaints::Complaints;
 use super::desk::Question;
 use super::draining::Draining;
 use super::expiry::Expiry;
 use super::health::Quorums;
+use super::inquiries::Inquiries;
 use super::interface::Interface;
 use super::persistence::Persisting;
 use super::registry::Registry;
 use super::reload::Force;
+use super::throng::Throng;
 use super::watch::Watch;
 use super::workers::{self, Running};
 use super::{StartError, retired, start};
 use crate::admin::Server;
 use crate::config::Config;
-use crate::datapath::{Datapath, PortId};
+use crate::datapath::Datapath;
 use crate::health::{Checker, Ward};
 use crate::io::xsk;
-use crate::kernel::{Address, Event, Mirror, Monitor, Netlink, NetlinkError};
+use crate::kernel::{Address, Event, Mirror, Monitor, Netlink};
 use crate::service::BackendId;
 use crate::worker::{Monotonic, Resolver};
 use arc_swap::ArcSwap;
@@ -55,11 +58,15 @@ pub(super) struct Daemon {
     pub(super) monitor: Monitor,
     pub(super) mirror: Mirror,
     pub(super) resolver: Arc<Resolver>,
+    pub(super) inquiries: Inquiries,
+    /// Of questions for neighbours that the kernel refused.
+    pub(super) unanswered: Complaints,
     pub(super) checker: Checker,
     pub(super) ward: Ward,
     /// Pools in which an agent has asked for another part of a weight.
     pub(super) reweighed: BTreeSet<String>,
     pub(super) quorums: Quorums,
+    pub(super) health_news: Throng,
     pub(super) server: Server,
     pub(super) questions: Receiver<Question>,
     pub(super) retired: retired::Retired,
@@ -85,6 +92,8 @@ impl Daemon {
             self.draining.next(),
             self.persisting.next(),
             self.refresh_at,
+            self.inquiries.next(),
+            self.health_news.next(),
             self.retired.next(),
             self.watch.next(),
         ];
@@ -99,8 +108,9 @@ impl Daemon {
         let now = Monotonic::now();
         if now >= self.refresh_at {
             self.refresh_at = Monotonic(now.0 + REFRESH_EVERY);
-            self.complain("touch neighbours", |daemon| daemon.mirror.refresh(&mut daemon.netlink));
+            self.refresh_neighbours();
         }
+        self.inquire();
         if self.watch.is_due(now) {
             info!("{} was edited", self.path.display());
             // What became of it is in the log.
@@ -112,6 +122,7 @@ impl Daemon {
         let changes = self.checker.tick(Duration::from_nanos(now.0), PROBES_A_TURN);
         self.heed_health(changes);
         self.settle_health();
+        self.sum_health(now);
     }
 
     fn sweep(&mut self) {
@@ -211,41 +222,6 @@ impl Daemon {
     pub(super) fn learn_host_addresses(&self, there: &[Address]) {
         self.datapath.next_hops.set_host_addresses(there.iter().map(|item| item.address));
         self.datapath.next_hops.set_broadcasts(there.iter().filter_map(Address::broadcast));
-    }
-
-    /// Makes the kernel resolve what the way to each backend begins with, before a packet needs it.
-    pub(super) fn resolve_backends(&mut self) {
-        let snapshot = self.datapath.snapshot.load_full();
-        let mut neighbours = BTreeSet::new();
-        for backend in snapshot.services.iter().flat_map(|service| service.pools()).flat_map(|pool| &pool.backends) {
-            let address = backend.address().ip();
-            if let Some(route) = self.datapath.next_hops.route(address)
-                && let Some(port) = route.port
-            {
-                neighbours.insert((port, route.gateway.unwrap_or(address)));
-            }
-        }
-        for (port, neighbour) in neighbours {
-            self.resolve(port, neighbour);
-        }
-    }
-
-    /// Answers the questions of workers.
-    pub(super) fn resolve_asked(&mut self) {
-        while let Some(question) = self.resolver.next() {
-            self.resolve(question.port, question.neighbour);
-        }
-    }
-
-    fn resolve(&mut self, port: PortId, neighbour: IpAddr) {
-        self.complain("resolve a neighbour", |daemon| daemon.mirror.resolve(&mut daemon.netlink, port, neighbour));
-    }
-
-    /// The kernel may refuse for a reason that passes: an interface that is down.
-    fn complain(&mut self, what: &str, act: impl FnOnce(&mut Self) -> Result<(), NetlinkError>) {
-        if let Err(error) = act(self) {
-            warn!("cannot {what}: {error}");
-        }
     }
 
     /// A worker that is not running any more, which is the end of the daemon.

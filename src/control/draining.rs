@@ -7,6 +7,7 @@ use super::daemon::Daemon;
 use super::departure::{Cause, Departure, judge};
 use super::expiry::{PAUSE, SLICE};
 use super::registry;
+use super::throng::{Throng, log};
 use crate::config::Config;
 use crate::conntrack::{Culled, Cursor, DestroyReason, Glimpse, Sentence, TimeoutPolicy};
 use crate::datapath::Datapath;
@@ -16,7 +17,7 @@ use crate::worker::{Monotonic, Orders};
 use crate::xdp::Targets;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use tracing::info;
+use tracing::{Level, info};
 
 /// Entries of one step: at most twice as many RSTs.
 const STEP: u32 = 512;
@@ -37,6 +38,8 @@ pub struct Draining {
     served: Option<(Arc<Targets>, Looks)>,
     /// Timeouts, with all of them among the removed ones: their UDP lives only as long as replies come.
     policy: Option<(u64, Arc<TimeoutPolicy>)>,
+    /// Lines about backends that are empty.
+    empty: Throng,
 }
 
 /// Where RSTs leave: one a worker.
@@ -93,7 +96,8 @@ pub(super) struct Line {
 /// Nobody leaves.
 impl Default for Draining {
     fn default() -> Self {
-        Self { leaving: BTreeMap::new(), promised: BTreeMap::new(), walk: None, next: NEVER, served: None, policy: None }
+        let (leaving, promised) = (BTreeMap::new(), BTreeMap::new());
+        Self { leaving, promised, walk: None, next: NEVER, served: None, policy: None, empty: Throng::default() }
     }
 }
 
@@ -222,6 +226,9 @@ impl Draining {
         if began < self.next {
             return;
         }
+        if let Some(more) = self.empty.sum(began) {
+            info!("and {more} more backends that take no new connections have none left");
+        }
         if self.walk.is_none() {
             self.walk = self.begin_walk(began);
         }
@@ -300,12 +307,9 @@ impl Draining {
             let cause = leaving.departure.cause();
             if let (Some(backend), Some(since)) = (leaving.backend.upgrade(), leaving.departure.since(cause)) {
                 let seconds = now.nanos_since(since) / 1_000_000_000;
-                info!(
-                    "backend {} of pool {}, {}: no connection left after {seconds} s",
-                    Shown(backend.address()),
-                    backend.pool,
-                    cause.name()
-                );
+                let (address, pool, cause) = (Shown(backend.address()), &backend.pool, cause.name());
+                let level = self.empty.level(Level::INFO, now);
+                log!(level, "backend {address} of pool {pool}, {cause}: no connection left after {seconds} s");
             }
         }
         // Its last connection and the registry may have let go of it.
@@ -314,7 +318,8 @@ impl Draining {
 
     fn plan(&mut self) {
         let looks = self.leaving.values().map(|leaving| leaving.look_at);
-        self.next = looks.chain(self.served.as_ref().map(|(_, looks)| looks.at())).min().unwrap_or(NEVER);
+        let unserved = self.served.as_ref().map(|(_, looks)| looks.at());
+        self.next = looks.chain(unserved).fold(self.empty.next(), Monotonic::min);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::daemon::Daemon;
 use super::registry::refresh;
+use super::throng::log;
 use crate::config::{Config, Quorum};
 use crate::health::{Handshakes, HealthEvent};
 use crate::service::{BackendId, Pool, Shown, Snapshot};
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::{Level, info, warn};
 
 /// What is known of quorums.
 #[derive(Debug, Default)]
@@ -88,10 +89,18 @@ impl Daemon {
             let Some(backend) = snapshot.backend(change.backend) else { continue };
             if backend.weight().share != change.share {
                 let (address, pool, why) = (Shown(backend.address()), &backend.pool, &change.why);
-                info!("backend {address} of pool {pool} gets {} % of its weight: {why}", change.share);
+                let level = self.health_news.level(Level::INFO, Monotonic::now());
+                log!(level, "backend {address} of pool {pool} gets {} % of its weight: {why}", change.share);
                 backend.change_weight(|weight| weight.share = change.share);
                 self.reweighed.insert(backend.pool.clone());
             }
+        }
+    }
+
+    /// Says of how many more backends probes or packets said something else lately than the log told.
+    pub(super) fn sum_health(&mut self, now: Monotonic) {
+        if let Some(more) = self.health_news.sum(now) {
+            warn!("and {more} more changes of backends within a second; `weir status` shows who is up");
         }
     }
 
@@ -121,10 +130,8 @@ impl Daemon {
         for item in &news {
             let Some(backend) = snapshot.backend(item.backend) else { continue };
             let (address, pool, text) = (Shown(backend.address()), &backend.pool, &item.text);
-            match item.bad {
-                true => warn!("backend {address} of pool {pool} {text}"),
-                false => info!("backend {address} of pool {pool} {text}"),
-            }
+            let level = self.health_news.level(if item.bad { Level::WARN } else { Level::INFO }, Monotonic::now());
+            log!(level, "backend {address} of pool {pool} {text}");
         }
         if !touched.is_empty() || !news.is_empty() {
             self.settle_quorums();

@@ -1,15 +1,18 @@
 //! Starting up, in the order in which each step can rely on the ones before; a step that fails undoes them all.
 
 use super::addresses::Addresses;
+use super::complaints::Complaints;
 use super::daemon::Daemon;
 use super::desk::FrontDesk;
 use super::draining::Draining;
 use super::expiry::Expiry;
 use super::health::Quorums;
+use super::inquiries::Inquiries;
 use super::interface::Interface;
 use super::persistence::Persisting;
 use super::registry::Registry;
 use super::retired::Retired;
+use super::throng::Throng;
 use super::watch::Watch;
 use super::{StartError, StateFile, targets, workers};
 use crate::admin::{self, Limits, Server};
@@ -95,10 +98,13 @@ pub(super) fn start(
         monitor,
         mirror,
         resolver,
+        inquiries: Inquiries::default(),
+        unanswered: Complaints::default(),
         checker,
         ward: Ward::default(),
         reweighed: BTreeSet::new(),
         quorums: Quorums::default(),
+        health_news: Throng::default(),
         ended: desk.ended(),
         server: Server::new(Arc::new(desk), Limits::default()),
         questions,

@@ -134,13 +134,25 @@ impl Mirror {
         known.is_some_and(|neighbour| matches!(neighbour.state, NeighbourState::Permanent | NeighbourState::Noarp))
     }
 
-    /// Makes the kernel ask again for neighbours that it has not confirmed for a while. It does not see weir's packets, so without this
-    /// it would never notice that a link address has silently changed. Call it every half a minute or so.
-    pub fn refresh(&self, netlink: &mut Netlink) -> Result<(), NetlinkError> {
-        for neighbour in self.neighbours.values().filter(|neighbour| neighbour.state == NeighbourState::Stale) {
-            netlink.resolve(neighbour.index, neighbour.address)?;
+    /// Neighbours that the kernel has not confirmed for a while, by interface.
+    pub fn stale(&self) -> Vec<(u32, IpAddr)> {
+        let stale = self.neighbours.values().filter(|neighbour| neighbour.state == NeighbourState::Stale);
+        stale.map(|neighbour| (neighbour.index, neighbour.address)).collect()
+    }
+
+    /// Makes the kernel ask again for a neighbour that it has not confirmed for a while, if that is still so. It does not see weir's
+    /// packets, so without this it would never notice that a link address has silently changed. Do it every half a minute or so.
+    pub fn confirm(&self, netlink: &mut Netlink, index: u32, address: IpAddr) -> Result<(), NetlinkError> {
+        match self.neighbours.get(&(index, address)) {
+            Some(neighbour) if neighbour.state == NeighbourState::Stale => netlink.resolve(index, address),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether the link address of a neighbour out of a port is known.
+    pub fn is_resolved(&self, port: PortId, address: IpAddr) -> bool {
+        let of_port = self.links.values().filter(|link| self.place(link).is_some_and(|(place, _)| place == port));
+        of_port.filter_map(|link| self.neighbours.get(&(link.index, address))).any(|neighbour| neighbour.resolved().is_some())
     }
 
     pub(super) fn set_routes(&mut self, routes: Vec<Route>, hops: &NextHops) {

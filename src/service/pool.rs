@@ -41,7 +41,7 @@ impl Pool {
 
     /// In how many parts of one the members' weights are.
     pub fn parts(&self) -> u32 {
-        if self.divides_weights { Weight::parts(self.backends.iter().map(|backend| backend.weight().whole())) } else { 1 }
+        if self.divides_weights { Weight::parts(self.backends.iter().map(|backend| backend.weight().peak())) } else { 1 }
     }
 
     /// Gives members the weights that follow from what each is made of. Whether one has changed: then the owner calls

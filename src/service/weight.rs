@@ -40,9 +40,14 @@ impl Weight {
         }
     }
 
-    /// Into how many parts one can be divided among backends of these whole weights.
-    pub fn parts(wholes: impl Iterator<Item = u32>) -> u32 {
-        (Self::MOST / wholes.max().unwrap_or(1).max(1)).clamp(1, Self::PARTS)
+    /// The most that slow start can come to, in ones: more than the whole weight if the agent asks for more.
+    pub fn peak(self) -> u32 {
+        (u64::from(self.whole()) * u64::from(self.share.max(100))).div_ceil(100).min(u64::from(u32::MAX)) as u32
+    }
+
+    /// Into how many parts one can be divided among backends of these peaks, so that none of them is above [`Weight::MOST`].
+    pub fn parts(peaks: impl Iterator<Item = u32>) -> u32 {
+        (Self::MOST / peaks.max().unwrap_or(1).max(1)).clamp(1, Self::PARTS)
     }
 }
 
@@ -64,6 +69,17 @@ mod tests {
         assert_eq!(Weight { share: 0, ..Weight::new(5) }.effective(100), 0);
         assert_eq!(Weight { overridden: Some(0), ..Weight::new(5) }.effective(100), 0);
         assert_eq!(Weight { share: Weight::MOST_SHARE, ..Weight::new(65_535) }.effective(1), Weight::MOST);
+    }
+
+    /// Of backends with weights from 1 to 655, one has an agent that asks for ten times its weight.
+    #[test]
+    fn who_gets_more_than_the_whole_gets_as_much_more_of_the_pool() {
+        for whole in [1, 64, 65, 66, 100, 655, 6553] {
+            let more = Weight { share: Weight::MOST_SHARE, ..Weight::new(whole) };
+            let parts = Weight::parts([more.peak(), whole].into_iter());
+            assert_eq!(more.effective(parts), 10 * Weight::new(whole).effective(parts), "{whole}");
+        }
+        assert_eq!(Weight { share: Weight::MOST_SHARE, ..Weight::new(u32::MAX) }.peak(), u32::MAX);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Aim: weir follows the kernel's view of the link: link addresses that change, routes that move, neighbours not resolved yet.
 
 use crate::support::{Family, Lab, Layout, Load, answers, failures, run, spread_of_requests, wait_until};
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -84,6 +85,68 @@ fn a_backend_that_appears_later_is_served() {
             spread_of_requests(&lab.client, &family.url("name"), 30);
         }
     });
+}
+
+/// A reload that brings thousands of backends of which none answers ARP: deadlines, commands and neighbours that answer go on as before.
+#[test]
+fn thousands_of_silent_next_hops_delay_nobody() {
+    run("silent_reload", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        lab.config.set_drain("web-v4", r#"{ deadline = "2s" }"#);
+        lab.start_weir();
+        let mut open = [(); 3].map(|()| lab.open_connection(Family::V4));
+        open.iter_mut().for_each(|stream| stream.set_nonblocking(true).expect("a non-blocking socket"));
+        lab.config.backends("web-v4").remove(0);
+        add_silent(lab);
+        let config = lab.config.clone();
+        lab.weir().write_config(&config);
+        let began = Instant::now();
+        let done = lab.weir().command("reload");
+        assert!(done.success(), "{done}");
+        let mut rounds = 0;
+        let mut is_reset = false;
+        while !is_reset || began.elapsed() < Duration::from_secs(5) {
+            lab.node.run("ip neigh flush to 10.2.0.0/24 dev inside");
+            within("requests to neighbours that answer", || {
+                spread_of_requests(&lab.client, &Family::V4.url("name"), 4);
+            });
+            within("weir status", || drop(lab.weir().status()));
+            let asked = lab.node.run("ip neigh show dev inside nud incomplete").lines().count();
+            assert!(asked < 512, "the kernel is asked for {asked} at once");
+            let told = open.iter_mut().filter_map(|stream| stream.read(&mut [0]).err());
+            is_reset |= told.filter(|error| error.kind() == std::io::ErrorKind::ConnectionReset).count() > 0;
+            assert!(is_reset || began.elapsed() < Duration::from_secs(4), "the deadline of b1 was at 2 s");
+            rounds += 1;
+        }
+        println!("{rounds} rounds in {:?}", began.elapsed());
+        assert!(!lab.weir().log().contains("cannot resolve a neighbour"));
+    });
+}
+
+#[test]
+fn a_start_with_thousands_of_silent_next_hops_serves_at_once() {
+    run("silent_start", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        add_silent(lab);
+        lab.start_weir();
+        within("the first requests", || {
+            spread_of_requests(&lab.client, &Family::V4.url("name"), 3);
+        });
+    });
+}
+
+/// A service with four thousand backends on weir's link, none of which is there. They come before all others in the order of addresses.
+fn add_silent(lab: &mut Lab) {
+    lab.node.ip("address add 10.0.0.1/16 dev inside");
+    let backend = |number: u32| (SocketAddr::new(Ipv4Addr::from_bits(0x0a00_1000 + number).into(), 80), 1);
+    lab.config.add("silent", SocketAddr::new(Family::V4.vip(), 81), "tcp", (0..4000).map(backend).collect());
+}
+
+/// Far less than the three seconds for which the kernel waits for a neighbour, far more than it needs.
+fn within(what: &str, act: impl FnOnce()) {
+    let began = Instant::now();
+    act();
+    assert!(began.elapsed() < Duration::from_secs(2), "{what}: {:?}", began.elapsed());
 }
 
 /// Waits until this backend answers, and then expects it to go on doing so.

@@ -1,7 +1,7 @@
 //! Aim: reloads that an operator need not fear: foreseen to the last connection, refused above a limit, hundreds in a row under load without
 //! a failed request, a thousand services at a time, and applied by themselves once an edit has settled.
 
-use crate::support::{Config, Family, Lab, Layout, Load, answers, failures, run, wait_until};
+use crate::support::{Config, Family, Lab, Layout, Load, answers, failures, run, spread_of_requests, wait_until};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -39,6 +39,42 @@ fn an_edit_is_applied_once_it_has_settled() {
         let outcomes = load.stop();
         assert_eq!(failures(&outcomes), [""; 0]);
         assert!(!answers(&outcomes[outcomes.len() - 80..]).contains_key("b3"), "b3 is out again");
+    });
+}
+
+/// The file is reached over a link that is swapped, as in a volume of a ConfigMap, and what it leads to goes away for a while.
+#[test]
+fn a_config_behind_links_is_followed_and_what_is_lost_is_told_of() {
+    run("reload_watch_links", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        lab.config.more = "[reload]\nwatch = true\n".into();
+        lab.start_weir();
+        let path = lab.weir().config_path().to_owned();
+        let at = |name: &str| path.with_file_name(name);
+        let link = |target: &str, name: &str| {
+            std::os::unix::fs::symlink(target, at("draft")).expect("a link");
+            std::fs::rename(at("draft"), at(name)).expect("a link in place");
+        };
+        for version in 2..5 {
+            lab.config.backends("web-v4")[0].1 = version;
+            let directory = format!("..{version}");
+            std::fs::create_dir(at(&directory)).expect("a directory");
+            let config = lab.config.clone();
+            let written = lab.weir().write_beside(&config, "planned.toml");
+            std::fs::rename(written, at(&directory).join("weir.toml")).expect("the config of this version");
+            link(&directory, "..data");
+            if version == 2 {
+                link("..data/weir.toml", "weir.toml");
+            }
+            wait_until("its generation", SOON, || (lab.weir().status()["generation"] == version).then_some(()));
+            if version == 3 {
+                std::fs::remove_dir_all(at(&directory)).expect("the directory removed");
+                wait_until("the loss in the log", SOON, || lab.weir().log().contains("cannot be watched").then_some(()));
+            }
+        }
+        let log = lab.weir().log();
+        assert_eq!(log.matches("cannot be watched").count(), 1, "{log}");
+        wait_until("the return in the log", SOON, || lab.weir().log().contains("is watched again").then_some(()));
     });
 }
 
@@ -101,6 +137,50 @@ fn a_plan_counts_the_connections_that_a_reload_takes_away() {
             });
         }
         wait_until("an empty table", SOON, || (lab.weir().status()["connections"]["count"] == 0).then_some(()));
+    });
+}
+
+/// Connections that are over stay in the table for a while. Nobody misses them, so neither `weir plan` nor `max_reset` counts them.
+#[test]
+fn a_plan_counts_no_connection_that_is_over() {
+    run("reload_plan_over", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        lab.config.set_drain("web-v4", r#"{ deadline = "60s" }"#);
+        lab.config.more = "[reload]\nmax_reset = 5\n".into();
+        lab.start_weir();
+        let mut open: Vec<TcpStream> = (0..6).map(|_| lab.open_connection(Family::V4)).collect();
+        // Six in TIME_WAIT, and three in CLOSE, by a RST.
+        spread_of_requests(&lab.client, &Family::V4.url("name"), 6);
+        for _ in 0..3 {
+            let reset = lab.open_connection(Family::V4);
+            socket2::SockRef::from(&reset).set_linger(Some(Duration::ZERO)).expect("a socket option");
+        }
+        let in_state = |lab: &mut Lab, state: &str| lab.weir().command(&format!("conn count --state {state}")).stdout;
+        wait_until("connections that are over", SOON, || {
+            (in_state(lab, "TIME_WAIT") == "6\n" && in_state(lab, "CLOSE") == "3\n").then_some(())
+        });
+
+        let mut fewer = lab.config.clone();
+        fewer.backends("web-v4").clear();
+        fewer.backends("web-v4").push(("10.2.0.14:80".parse().expect("an address"), 1));
+        let said = plan(lab, &fewer);
+        assert!(said.ends_with("\nconnections: 0 kept, 6 drained, 0 moved, 0 reset\n"), "{said}");
+        let unchanged = lab.config.clone();
+        assert!(plan(lab, &unchanged).ends_with("connections: 6 kept, 0 drained, 0 moved, 0 reset\n"));
+        let mut removed = lab.config.clone();
+        removed.remove("web-v4");
+        assert!(plan(lab, &removed).contains("\nconnections: 0 kept, 0 drained, 0 moved, 6 reset\n"));
+        lab.weir().write_config(&removed);
+        let refused = lab.weir().command("reload");
+        assert!(refused.stderr.contains("it would reset 6 connections, and reload.max_reset is 5"), "{refused}");
+
+        // One more is over: five may be reset, and the other ten are in nobody's way.
+        drop(open.pop());
+        wait_until("the sixth to be over", SOON, || {
+            plan(lab, &removed).contains("\nconnections: 0 kept, 0 drained, 0 moved, 5 reset\n").then_some(())
+        });
+        let done = lab.weir().command("reload");
+        assert!(done.success(), "{done}");
     });
 }
 
@@ -183,6 +263,12 @@ fn a_thousand_services_of_twenty_backends_are_reloaded_within_a_second() {
         let (took, _) = timed_reload(lab, &one);
         println!("all removed: {took:?}");
         assert_eq!(lab.weir().status()["services"].as_array().map(Vec::len), Some(2));
+        // 25,000 backends went: a few lines of each second, and how many more there were.
+        wait_until("their number in the log", SOON, || {
+            lab.weir().log().contains(" more backends that take no new connections have none left").then_some(())
+        });
+        let told = lab.weir().log().matches("no connection left").count();
+        assert!(told < 400, "{told} lines about single backends");
     });
 }
 

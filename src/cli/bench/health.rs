@@ -7,13 +7,15 @@
 use super::flows::datapath;
 use super::shape::Shape;
 use crate::control::Expiry;
-use crate::health::{Checker, Http, Probe, Settings, Start, StatusSet, Target};
+use crate::health::{Checker, Http, Probe, Settings, Start, StatusSet, Target, Tls, Trust};
 use crate::service::BackendId;
 use crate::worker::Monotonic;
 use clap::Args;
 use hdrhistogram::Histogram;
 use mio::{Events, Poll};
 use rustix::time::{ClockId, clock_gettime};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
@@ -60,18 +62,21 @@ const A_TURN: usize = 64;
 
 impl HealthBench {
     pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
-        let port = serve()?;
-        let http = Http {
-            path: "/".to_owned(),
-            host: None,
-            status: StatusSet::default(),
-            header: Some(("X-Ready".to_owned(), None)),
-            body: Some("well".to_owned()),
-            tls: None,
+        let (plain, sealed) = (serve(None)?, serve(Some(any_identity()?))?);
+        let http = |tls| {
+            let header = Some(("X-Ready".to_owned(), None));
+            let (path, status, body) = ("/".to_owned(), StatusSet::default(), Some("well".to_owned()));
+            Some(Probe::Http(Box::new(Http { path, host: None, status, header, body, tls })))
         };
-        let parts = [("none", None), ("tcp", Some(Probe::Tcp)), ("http", Some(Probe::Http(Box::new(http))))];
+        let anybody = Some(Tls { name: None, trust: Trust::Anybody });
+        let parts = [
+            ("none", None, plain),
+            ("tcp", Some(Probe::Tcp), plain),
+            ("http", http(None), plain),
+            ("https", http(anybody), sealed),
+        ];
         let mut all = Vec::new();
-        for (name, probe) in parts {
+        for (name, probe, port) in parts {
             all.push(self.measure(name, probe, port)?);
         }
         if self.json {
@@ -168,24 +173,42 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
 }
 
-/// Answers on every address of the loopback interface, until the process ends. At which port.
-fn serve() -> io::Result<u16> {
+/// Answers on every address of the loopback interface, over TLS or not, until the process ends. At which port.
+fn serve(tls: Option<Arc<ServerConfig>>) -> io::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let port = listener.local_addr()?.port();
     for _ in 0..2 {
-        let listener = listener.try_clone()?;
+        let (listener, tls) = (listener.try_clone()?, tls.clone());
         thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                let mut request = [0; 1024];
+            for stream in listener.incoming().flatten() {
                 // A tcp probe resets the connection: then there is nothing to answer.
-                if stream.read(&mut request).is_ok_and(|length| length > 0) {
-                    let answer = b"HTTP/1.1 200 OK\r\nX-Ready: 1\r\nContent-Length: 11\r\n\r\nall is well";
-                    drop(stream.write_all(answer));
-                }
+                let _ = match &tls {
+                    None => answer(stream),
+                    Some(config) => ServerConnection::new(Arc::clone(config))
+                        .map_err(io::Error::other)
+                        .and_then(|session| answer(StreamOwned::new(session, stream))),
+                };
             }
         });
     }
     Ok(port)
+}
+
+fn answer(mut stream: impl Read + Write) -> io::Result<()> {
+    let mut request = [0; 1024];
+    if stream.read(&mut request)? > 0 {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nX-Ready: 1\r\nContent-Length: 11\r\n\r\nall is well")?;
+    }
+    stream.flush()
+}
+
+/// A server with a certificate that nobody has signed and a key of its own (P-256), made for this run.
+fn any_identity() -> anyhow::Result<Arc<ServerConfig>> {
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["weir bench".to_owned()])?;
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
+    let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions()?.with_no_client_auth();
+    Ok(Arc::new(builder.with_single_cert(vec![cert.der().clone()], key)?))
 }
 
 #[cfg(test)]
@@ -198,6 +221,6 @@ mod tests {
         let mut out = Vec::new();
         bench.run(&mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(text.matches("100.0 %").count(), 3, "{text}");
+        assert_eq!(text.matches("100.0 %").count(), 4, "{text}");
     }
 }

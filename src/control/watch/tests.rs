@@ -234,7 +234,7 @@ fn an_edit_among_more_events_than_the_kernel_keeps_is_noticed() {
 
 #[test]
 fn what_happens_beside_the_way_is_not_looked_at() {
-    let (base, _path, mut watch) = watched_below();
+    let (base, _path, watch) = watched_below();
     fs::write(base.path().join("etc/weir/other.toml"), "").unwrap();
     fs::create_dir(base.path().join("etc/other")).unwrap();
     assert!(!watch.is_told());

@@ -188,7 +188,7 @@ fn a_changed_link_address_is_noticed() {
     assert_eq!(mac(), Some([2, 0, 0, 0, 0, 0x99]));
     let real = peer.run(|| usable_link("wire").unwrap().mac);
 
-    mirror.refresh(&mut netlink).unwrap();
+    confirm_all(&mirror, &mut netlink);
     let failed = |event: &Event| matches!(event, Event::Neighbour(item) if item.address == gateway && item.resolved() != Some([2, 0, 0, 0, 0, 0x99]));
     wait_for(&mut monitor, |event| mirror.apply(event, &hops), failed);
     if mac().is_none() {
@@ -202,6 +202,12 @@ fn a_changed_link_address_is_noticed() {
     assert_eq!(here.run(index), mirror.link(PortId(0)).unwrap().index);
 }
 
+fn confirm_all(mirror: &Mirror, netlink: &mut Netlink) {
+    for (index, address) in mirror.stale() {
+        mirror.confirm(netlink, index, address).unwrap();
+    }
+}
+
 /// A link address that the administrator set is not asked for, and stays although nobody would answer.
 #[test]
 fn a_permanent_neighbour_stays() {
@@ -212,7 +218,7 @@ fn a_permanent_neighbour_stays() {
     let mut mirror = Mirror::new([("wire".to_owned(), PortId(0))]);
     mirror.load(&mut netlink, &hops).unwrap();
     mirror.resolve(&mut netlink, PortId(0), address("10.0.0.77")).unwrap();
-    mirror.refresh(&mut netlink).unwrap();
+    confirm_all(&mirror, &mut netlink);
     let listed = netlink.neighbours().unwrap();
     let states: Vec<_> = listed.iter().filter(|item| item.address == address("10.0.0.77")).map(|item| item.state).collect();
     assert_eq!(states, [NeighbourState::Permanent]);
