@@ -39,6 +39,9 @@ pub(crate) struct Measure {
     /// The server sends everything back
     #[arg(long)]
     two_way: bool,
+    /// The flows are open: a measurement before this one has opened them
+    #[arg(long)]
+    opened: bool,
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Core of the generator and of all that follows from a packet up to the forwarder's RX ring
@@ -58,7 +61,7 @@ const ACK: u32 = 0x10;
 /// Packets a second at which flows are opened: slower than any forwarder opens them.
 const OPENING_RATE: u32 = 100_000;
 /// Between the start of the traffic and the first count.
-const SETTLE: Duration = Duration::from_millis(800);
+const SETTLE: Duration = Duration::from_millis(300);
 
 impl Measure {
     pub(crate) fn run(&self, object: &[u8]) -> Result<()> {
@@ -70,7 +73,9 @@ impl Measure {
         let mut swallowing = programs::load(object, &[])?;
         programs::attach(&mut swallowing, "swallow", &self.client_interface)?;
 
-        self.generator(object, Phase::Open)?.send(self.flows)?;
+        if !self.opened {
+            self.generator(object, Phase::Open)?.send(self.flows)?;
+        }
         let mut generator = self.generator(object, Phase::Load)?;
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {

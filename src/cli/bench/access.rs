@@ -78,7 +78,7 @@ fn look_up(count: usize, clients: usize, prefix: fn(&mut Random) -> IpNet) -> f6
         }
         start.elapsed().saturating_sub(clock).as_nanos() as f64 / BURST as f64
     });
-    median(bursts.collect())
+    median(bursts)
 }
 
 fn ipv4(random: &mut Random) -> IpNet {

@@ -137,7 +137,8 @@ impl Subject {
     }
 }
 
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

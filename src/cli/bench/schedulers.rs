@@ -87,7 +87,7 @@ impl fmt::Display for Figures {
 fn measure(kind: Kind, backends: u32, full: u32, picks: usize) -> Figures {
     let mut subject = Subject::new(kind, backends, full);
     let bursts: Vec<_> = (0..picks.div_ceil(BURST)).map(|_| subject.burst()).collect();
-    let of = |part: usize| median(bursts.iter().map(|burst| burst[part].as_nanos() as f64 / BURST as f64).collect());
+    let of = |part: usize| median(bursts.iter().map(|burst| burst[part].as_nanos() as f64 / BURST as f64));
     let [pick_ns, floor_ns, count_ns] = [0, 1, 2].map(of);
     Figures { scheduler: kind.name(), backends, pick_ns, floor_ns, ratio: pick_ns / floor_ns, count_ns }
 }
