@@ -1,8 +1,8 @@
 //! SipHash-1-3 of whole words under a key drawn at start.
 //!
 //! Tuples come from attackers, so the hash is keyed and strong enough that nobody outside can aim at one bucket; the kernel's
-//! conntrack uses SipHash for the same reason. The tuples of a burst are hashed in lanes that the compiler turns into vector instructions:
-//! the widest the machine has, chosen at run time, so that one binary runs on any x86-64.
+//! conntrack uses SipHash for the same reason. The tuples of a burst are hashed side by side in vectors: the widest the machine has,
+//! chosen at run time, so that one binary runs on any x86-64.
 
 #![allow(unsafe_code)] // calls of functions compiled for wider vectors, after asking the CPU
 
@@ -24,7 +24,7 @@ enum Lanes {
     Avx512,
 }
 
-/// Tuples that are hashed side by side; each line of a round becomes one vector instruction over all of them.
+/// Tuples that are hashed side by side; each line of a round is one instruction over all of them with AVX-512.
 pub const LANES: usize = 8;
 
 /// One word of each of these tuples.
@@ -80,17 +80,17 @@ impl HashKey {
         v0 ^ v1 ^ v2 ^ v3
     }
 
-    /// [`HashKey::hash`] of the two words of each of [`LANES`] tuples.
+    /// [`HashKey::hash`] of the `N` words of each of [`LANES`] tuples.
     #[inline(always)]
-    pub fn hash_lanes(&self, first: &Words, second: &Words, hashes: &mut Words) {
+    pub fn hash_lanes<const N: usize>(&self, words: [&Words; N], hashes: &mut Words) {
         match self.lanes {
-            Lanes::Baseline => hash_lanes(self.start(), first, second, hashes),
+            Lanes::Baseline => hash_lanes(self, words, hashes),
             // SAFETY: `widest_lanes` chose this one because the CPU has AVX2.
             #[cfg(target_arch = "x86_64")]
-            Lanes::Avx2 => unsafe { hash_lanes_avx2(self.start(), first, second, hashes) },
-            // SAFETY: `widest_lanes` chose this one because the CPU has AVX-512F and VL.
+            Lanes::Avx2 => unsafe { avx2::hash_lanes(self, words, hashes) },
+            // SAFETY: `widest_lanes` chose this one because the CPU has AVX-512F.
             #[cfg(target_arch = "x86_64")]
-            Lanes::Avx512 => unsafe { hash_lanes_avx512(self.start(), first, second, hashes) },
+            Lanes::Avx512 => unsafe { avx512::hash_lanes(self, words, hashes) },
         }
     }
 }
@@ -98,7 +98,7 @@ impl HashKey {
 fn widest_lanes() -> Lanes {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+        if is_x86_feature_detected!("avx512f") {
             return Lanes::Avx512;
         }
         if is_x86_feature_detected!("avx2") {
@@ -108,45 +108,170 @@ fn widest_lanes() -> Lanes {
     Lanes::Baseline
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn hash_lanes_avx2(start: [u64; 4], first: &Words, second: &Words, hashes: &mut Words) {
-    hash_lanes(start, first, second, hashes);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl")]
-fn hash_lanes_avx512(start: [u64; 4], first: &Words, second: &Words, hashes: &mut Words) {
-    hash_lanes(start, first, second, hashes);
-}
-
-#[inline(always)]
-fn hash_lanes(start: [u64; 4], first: &Words, second: &Words, hashes: &mut Words) {
-    let [mut v0, mut v1, mut v2, mut v3] = start.map(|word| [word; LANES]);
-    macro_rules! round {
-        () => {
-            for lane in 0..LANES {
-                sip_round!(v0[lane], v1[lane], v2[lane], v3[lane]);
-            }
-        };
+/// One after the other: without vectors of these words nothing is gained by doing it side by side.
+fn hash_lanes<const N: usize>(key: &HashKey, words: [&Words; N], hashes: &mut Words) {
+    for (lane, hash) in hashes.iter_mut().enumerate() {
+        *hash = key.hash(words.map(|word| word[lane]));
     }
-    for word in [first, second, &[16 << 56; LANES]] {
-        for lane in 0..LANES {
-            v3[lane] ^= word[lane];
+}
+
+/// The body of a function that hashes [`LANES`] tuples in vectors. Written out, for the compiler finds the vectors in a loop over
+/// lanes only with AVX-512, and not always.
+macro_rules! hash_vectors {
+    ($key:expr, $words:expr, $hashes:expr, $splat:ident, $load:ident, $store:ident, $add:ident, $xor:ident, $rotate:ident) => {{
+        let [k0, k1, k2, k3] = $key.start();
+        let (mut v0, mut v1, mut v2, mut v3) = ($splat(k0), $splat(k1), $splat(k2), $splat(k3));
+        macro_rules! round {
+            () => {
+                v0 = $add(v0, v1);
+                v1 = $xor($rotate::<13, 51>(v1), v0);
+                v0 = $rotate::<32, 32>(v0);
+                v2 = $add(v2, v3);
+                v3 = $xor($rotate::<16, 48>(v3), v2);
+                v0 = $add(v0, v3);
+                v3 = $xor($rotate::<21, 43>(v3), v0);
+                v2 = $add(v2, v1);
+                v1 = $xor($rotate::<17, 47>(v1), v2);
+                v2 = $rotate::<32, 32>(v2);
+            };
         }
+        macro_rules! take {
+            ($word:expr) => {
+                let word = $word;
+                v3 = $xor(v3, word);
+                round!();
+                v0 = $xor(v0, word);
+            };
+        }
+        for word in &$words {
+            take!($load(word));
+        }
+        take!($splat(($words.len() as u64 * 8) << 56));
+        v2 = $xor(v2, $splat(0xff));
         round!();
-        for lane in 0..LANES {
-            v0[lane] ^= word[lane];
+        round!();
+        round!();
+        $store($hashes, $xor($xor(v0, v1), $xor(v2, v3)));
+    }};
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::{HashKey, Words};
+    use std::arch::x86_64::{
+        __m256i, _mm256_add_epi64, _mm256_loadu_si256, _mm256_or_si256, _mm256_set1_epi64x, _mm256_shuffle_epi32,
+        _mm256_slli_epi64, _mm256_srli_epi64, _mm256_storeu_si256, _mm256_xor_si256,
+    };
+
+    /// Two vectors of four words.
+    type Vectors = [__m256i; 2];
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn hash_lanes<const N: usize>(key: &HashKey, words: [&Words; N], hashes: &mut Words) {
+        hash_vectors!(key, words, hashes, splat, load, store, add, xor, rotate);
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn splat(word: u64) -> Vectors {
+        [_mm256_set1_epi64x(word.cast_signed()); 2]
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn load(words: &Words) -> Vectors {
+        let [low, high] = words.as_chunks::<4>().0 else { unreachable!("eight words") };
+        // SAFETY: four words each, which need not be aligned.
+        unsafe { [_mm256_loadu_si256(low.as_ptr().cast()), _mm256_loadu_si256(high.as_ptr().cast())] }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn store(words: &mut Words, [first, second]: Vectors) {
+        let [low, high] = words.as_chunks_mut::<4>().0 else { unreachable!("eight words") };
+        // SAFETY: four words each, which need not be aligned.
+        unsafe {
+            _mm256_storeu_si256(low.as_mut_ptr().cast(), first);
+            _mm256_storeu_si256(high.as_mut_ptr().cast(), second);
         }
     }
-    for lane in &mut v2 {
-        *lane ^= 0xff;
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn add(a: Vectors, b: Vectors) -> Vectors {
+        [_mm256_add_epi64(a[0], b[0]), _mm256_add_epi64(a[1], b[1])]
     }
-    round!();
-    round!();
-    round!();
-    for lane in 0..LANES {
-        hashes[lane] = v0[lane] ^ v1[lane] ^ v2[lane] ^ v3[lane];
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn xor(a: Vectors, b: Vectors) -> Vectors {
+        [_mm256_xor_si256(a[0], b[0]), _mm256_xor_si256(a[1], b[1])]
+    }
+
+    /// To the left; `RIGHT` is 64 less `LEFT`. By half a word it is one instruction.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn rotate<const LEFT: i32, const RIGHT: i32>(vectors: Vectors) -> Vectors {
+        let [a, b] = vectors;
+        if LEFT == 32 {
+            return [_mm256_shuffle_epi32::<0b10_11_00_01>(a), _mm256_shuffle_epi32::<0b10_11_00_01>(b)];
+        }
+        [
+            _mm256_or_si256(_mm256_slli_epi64::<LEFT>(a), _mm256_srli_epi64::<RIGHT>(a)),
+            _mm256_or_si256(_mm256_slli_epi64::<LEFT>(b), _mm256_srli_epi64::<RIGHT>(b)),
+        ]
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use super::{HashKey, Words};
+    use std::arch::x86_64::{
+        __m512i, _mm512_add_epi64, _mm512_loadu_si512, _mm512_rol_epi64, _mm512_set1_epi64, _mm512_storeu_si512, _mm512_xor_si512,
+    };
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn hash_lanes<const N: usize>(key: &HashKey, words: [&Words; N], hashes: &mut Words) {
+        hash_vectors!(key, words, hashes, splat, load, store, add, xor, rotate);
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn splat(word: u64) -> __m512i {
+        _mm512_set1_epi64(word.cast_signed())
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn load(words: &Words) -> __m512i {
+        // SAFETY: eight words, which need not be aligned.
+        unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn store(words: &mut Words, vector: __m512i) {
+        // SAFETY: eight words, which need not be aligned.
+        unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), vector) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn add(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_add_epi64(a, b)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn xor(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_xor_si512(a, b)
+    }
+
+    /// To the left.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn rotate<const LEFT: i32, const RIGHT: i32>(vector: __m512i) -> __m512i {
+        _mm512_rol_epi64::<LEFT>(vector)
     }
 }
 
@@ -175,16 +300,31 @@ mod tests {
         }
     }
 
+    /// That this machine has.
+    fn every_width() -> Vec<Lanes> {
+        let mut widths = vec![Lanes::Baseline];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            widths.push(Lanes::Avx2);
+        }
+        widths.push(widest_lanes());
+        widths
+    }
+
     #[test]
     fn every_width_gives_the_same_hashes() {
         let key = HashKey::random();
-        let first: Words = std::array::from_fn(|lane| (lane as u64).wrapping_mul(0x1234_5678_9abc_def1));
-        let second: Words = std::array::from_fn(|lane| !(lane as u64) << 7);
-        for lanes in [Lanes::Baseline, widest_lanes()] {
-            let mut hashes = [0; LANES];
-            HashKey { lanes, ..key }.hash_lanes(&first, &second, &mut hashes);
-            for (lane, hash) in hashes.into_iter().enumerate() {
-                assert_eq!(hash, key.hash([first[lane], second[lane]]), "{lanes:?} {lane}");
+        let words: [Words; 5] = std::array::from_fn(|word| {
+            std::array::from_fn(|lane| (word as u64 ^ !(lane as u64) << 7).wrapping_mul(0x1234_5678_9abc_def1))
+        });
+        let [first, second, ..] = &words;
+        for lanes in every_width() {
+            let (mut of_two, mut of_five) = ([0; LANES], [0; LANES]);
+            HashKey { lanes, ..key }.hash_lanes([first, second], &mut of_two);
+            HashKey { lanes, ..key }.hash_lanes(words.each_ref(), &mut of_five);
+            for lane in 0..LANES {
+                assert_eq!(of_two[lane], key.hash([first[lane], second[lane]]), "{lanes:?} {lane}");
+                assert_eq!(of_five[lane], key.hash(words.map(|word| word[lane])), "{lanes:?} {lane}");
             }
         }
     }

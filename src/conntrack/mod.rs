@@ -38,6 +38,7 @@ mod region;
 #[path = "region_modelled.rs"]
 mod region;
 mod table;
+mod table_bytes;
 mod template;
 mod timeout;
 mod tuple;
@@ -60,7 +61,8 @@ pub use hash::{HashKey, LANES, Words};
 pub use l4proto::TcpState;
 pub use policy::TimeoutPolicy;
 pub use rate::{Rate, SharedBucket};
-pub use table::{Confirmed, Found, Guess, Reserved, Table, TableBytes, Unconfirmed};
+pub use table::{Confirmed, Found, Guess, Reserved, Table, Unconfirmed};
+pub use table_bytes::TableBytes;
 pub use template::{Persistent, Remembered, Templates};
 pub use timeout::{MAX_TIMEOUT, Micros, Millis, Now, Timeouts, belongs_to};
 pub use tuple::Tuple;

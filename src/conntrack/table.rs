@@ -12,6 +12,7 @@ use super::index::{Handle, Index, Inserted, MAX_NUMBER};
 use super::l4proto::tcp::IgnoredSyn;
 use super::prefetch::prefetch;
 use super::region::Region;
+use super::table_bytes::TableBytes;
 use super::{ConnectionView, Now, TimeoutPolicy, Tuple, expire};
 use crossbeam_utils::CachePadded;
 use std::io;
@@ -32,24 +33,6 @@ pub struct Table<F: Family> {
     /// Connections that were reset and are still in the index.
     pub(super) drained: CachePadded<AtomicUsize>,
     key: HashKey,
-}
-
-/// How much memory a table takes when every page of it is in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TableBytes {
-    /// Of the index.
-    pub index: usize,
-    /// Of the entries.
-    pub entries: usize,
-    /// Of the accounts; 0 without them.
-    pub accounts: usize,
-}
-
-impl TableBytes {
-    /// All of it.
-    pub fn total(self) -> usize {
-        self.index + self.entries + self.accounts
-    }
 }
 
 /// What a lookup found, before the entry was looked at.
@@ -180,13 +163,17 @@ impl<F: Family> Table<F> {
     #[inline(always)]
     pub fn prefetch_entry(&self, guess: Guess) {
         let number = guess.0.number();
-        let entry = self.entry(number);
-        prefetch(entry);
+        prefetch(self.entry(number));
         if let Some(account) = self.account_of(number) {
             prefetch(account);
         }
+    }
+
+    /// The same for the second line of an entry that has one.
+    #[inline(always)]
+    pub fn prefetch_second_line(&self, guess: Guess) {
         if size_of::<Entry<F>>() > 64 {
-            prefetch(entry.second_line());
+            prefetch(self.entry(guess.0.number()).second_line());
         }
     }
 

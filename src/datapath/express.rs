@@ -5,61 +5,53 @@
 //! fit goes the whole way, untouched, where every question is asked once more by who knows what a no means.
 
 use super::process::Context;
+use super::tracked::Tracked;
+use super::tuples::{Lanes, Lookup, Tuples};
 use super::{Fate, Frame, PortId, forward};
+use crate::conntrack::Found;
 use crate::conntrack::l4proto::{tcp, udp};
-use crate::conntrack::{Found, Guess, Table, Tables, Tuple, V4};
 use crate::nat::manip_pkt;
-use crate::packet::{Headers, Plain, Transport, ethernet, ipv4};
+use crate::packet::{Headers, Plain, Transport, ethernet};
+use std::ops::Range;
 
-/// What the passes before this one have found out about some packets, an item each.
-#[derive(Clone, Copy)]
-pub(super) struct Packets<'a> {
-    /// `None`: of another shape.
-    pub plain: &'a [Option<Plain>],
-    /// The tuples: addresses, and ports above the protocol.
-    pub tuples: (&'a [u64], &'a [u64]),
-    pub guesses: &'a [Guess],
-}
-
-/// Sends packets on up to the first one that does not fit; how many. A loop of its own, so that what all packets need stays in registers.
+/// Sends plain packets on up to the first one that does not fit; how many. A loop of its own, so that what all packets need stays in
+/// registers.
 #[inline(never)]
-pub(super) fn send_while_steady<const HOOKED: bool>(
+pub(super) fn send_while_steady<F: Lanes, const HOOKED: bool>(
     context: &Context<'_, HOOKED>,
-    frames: &mut [Frame<'_>],
-    packets: Packets<'_>,
+    burst: &mut [Frame<'_>],
+    tuples: &Tuples<F>,
+    packets: Range<usize>,
 ) -> usize {
-    let tuples = packets.tuples.0.iter().zip(packets.tuples.1);
-    let all = frames.iter_mut().zip(packets.plain).zip(tuples).zip(packets.guesses);
-    for (sent, (((frame, plain), (addresses, ports)), guess)) in all.enumerate() {
-        let tuple = Tuple { addresses: *addresses, ports: (*ports >> 8) as u32, protocol: *ports as u8 };
-        let Some(port) = plain.and_then(|plain| send(context, frame, plain, &tuple, *guess)) else { return sent };
+    let all = burst[packets.clone()].iter_mut().zip(tuples.shapes(packets.clone()));
+    for (sent, (frame, plain)) in all.enumerate() {
+        let Some(port) = send(context, frame, *plain, &tuples.lookup(packets.start + sent)) else { return sent };
         frame.fate = Fate::Transmit(port);
     }
-    packets.plain.len()
+    packets.len()
 }
 
 /// Rewrites the packet and says where it leaves; `None`: nothing was done.
 #[inline(always)]
-fn send<const HOOKED: bool>(
+fn send<F: Tracked, const HOOKED: bool>(
     context: &Context<'_, HOOKED>,
     frame: &mut Frame<'_>,
     plain: Plain,
-    tuple: &Tuple<V4>,
-    guess: Guess,
+    lookup: &Lookup<F>,
 ) -> Option<PortId> {
-    let table: &Table<V4> = context.datapath.conntrack.table();
-    let found = table.guessed(guess, tuple)?;
+    let table = F::table(&context.datapath.conntrack);
+    let found = table.guessed(lookup.guess, &lookup.tuple)?;
     let hop = forward::remembered(context, &found)?;
     let (came, leaves) = (context.port(frame.port), context.port(hop.port()));
-    let bytes = frame.buffer.get_mut(..frame.length)?;
-    let (head, behind) = bytes.split_first_chunk_mut::<{ Plain::HEAD }>()?;
+    // Of the room, not of what is filled: the shortest datagrams over IPv6 end before.
+    let (head, behind) = frame.buffer.split_at_mut_checked(F::HEAD)?;
     let length = usize::from(plain.end) - Plain::L3;
-    let goes_on = head[Plain::L3 + ipv4::TTL] > 1 && length <= leaves.mtu() as usize && hop.vlan() == 0 && !came.recompute();
+    let goes_on = head[F::TTL] > 1 && length <= leaves.mtu() as usize && hop.vlan() == 0 && !came.recompute();
     if !goes_on || !is_steady(&found, plain, head, behind) {
         return None;
     }
-    let headers = Headers { end: Plain::HEAD as u16, ..plain.headers() };
-    manip_pkt(head, &headers, tuple, &found.entry.tuple(found.direction.turned()));
+    let headers = Headers { end: F::HEAD as u16, ..plain.headers(F::IP) };
+    manip_pkt(head, &headers, &lookup.tuple, &found.entry.tuple(found.direction.turned()));
     ethernet::set_addresses(head, hop.mac() >> 16, leaves.mac_bits());
     if let Some(account) = table.account(&found) {
         account.count(found.direction, length);
@@ -70,12 +62,12 @@ fn send<const HOOKED: bool>(
 
 /// Whether the connection goes on as it is; if so, the packet is noted.
 #[inline(always)]
-fn is_steady(found: &Found<'_, V4>, plain: Plain, head: &[u8; Plain::HEAD], behind: &[u8]) -> bool {
+fn is_steady<F: Tracked>(found: &Found<'_, F>, plain: Plain, head: &[u8], behind: &[u8]) -> bool {
     let state = found.entry.state();
     match plain.transport {
         Transport::Tcp => {
             let Some(header) = head.last_chunk() else { return false };
-            let length = usize::from(plain.end) - Plain::L4;
+            let length = usize::from(plain.end) - F::L4;
             tcp::advance_steady(found.entry, found.direction, state, plain.flags, (header, behind), length)
         }
         Transport::Udp => state.is_live() && udp::is_steady(state, found.direction),

@@ -6,8 +6,9 @@
 
 use super::expected;
 use super::hook::priority;
-use super::process::{Context, Lookup};
+use super::process::Context;
 use super::tracked::Tracked;
+use super::tuples::Lookup;
 use super::verdict::Way;
 use super::{DropReason, Frame, PortId, forward, postrouting, prerouting};
 use crate::conntrack::ftp::{self, Endpoint, Form, Line};

@@ -1,8 +1,9 @@
 //! LOCAL_OUT: RSTs to both ends of connections that were ended here, and to whoever goes on sending.
 
 use super::hook::{Hook, Hooks, Packet};
-use super::process::{Context, Lookup};
+use super::process::Context;
 use super::tracked::Tracked;
+use super::tuples::Lookup;
 use super::{Datapath, DropReason, Fate, Frame, Unreachable, Verdict, link};
 use crate::conntrack::l4proto::{L4Proto, tcp::Tcp};
 use crate::nat::tcp_reset::{self, TcpReset};

@@ -27,6 +27,7 @@ mod process;
 mod related;
 mod tally;
 mod tracked;
+mod tuples;
 mod verdict;
 
 pub use burst::{BURST, Fate, Frame, MAX_PORTS, PortId};

@@ -2,8 +2,9 @@
 
 use super::hook::priority;
 use super::prerouting::{Advanced, Whose};
-use super::process::{Context, Lookup};
+use super::process::Context;
 use super::tracked::Tracked;
+use super::tuples::Lookup;
 use super::verdict::Way;
 use super::{Frame, PortId, forward, helped, local_out, postrouting, prerouting};
 use crate::conntrack::l4proto::{self, Step};

@@ -2,8 +2,9 @@
 
 use super::admission::{Chosen, Seats, choose};
 use super::hook::{Hook, Packet};
-use super::process::{Context, Lookup};
+use super::process::Context;
 use super::tracked::Tracked;
+use super::tuples::Lookup;
 use super::verdict::Way;
 use super::{DropReason, Frame, NextHops, expected, forward, handshake};
 use crate::conntrack::l4proto::{self, Packet as Whole, Step, Verify, tcp, udp};

@@ -12,22 +12,19 @@ use super::hook::Hooks;
 use super::passage::run_hooks;
 use super::tally::Tally;
 use super::tracked::Tracked;
+use super::tuples::{GROUP, Lookup, Tuples};
 use super::verdict::{Verdict, Way};
 use super::{Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, defrag, express, local_in, related};
 use crate::conntrack::l4proto::{self, Verify, is_tracked};
-use crate::conntrack::{
-    Conntrack, EventKind, Found, Guess, LANES, Micros, Millis, Now, Table, Tables, Teller, Tuple, V4, V6, Visit, Walker,
-};
+use crate::conntrack::{Conntrack, EventKind, Found, Guess, Micros, Millis, Now, Tables, Teller, Tuple, V4, V6, Visit, Walker};
 use crate::nat::Manip;
 use crate::nat::icmp_limit::{self, IcmpLimit};
 use crate::nat::tcp_reset;
-use crate::packet::{Headers, Ip, Malformed, Payload, Plain, parse, parse_plain};
+use crate::packet::{Headers, Ip, Malformed, Payload, parse, parse_plain, parse_plain_v6};
 use crate::service::Snapshot;
 use arc_swap::ArcSwap;
 use std::ops::Range;
 use std::sync::Arc;
-
-const _: () = assert!(BURST.is_multiple_of(GROUP) && GROUP.is_multiple_of(LANES));
 
 /// What all workers share.
 #[derive(Debug)]
@@ -57,20 +54,11 @@ pub struct Lane {
 /// What the passes hand on to each other; kept so that it need not be made anew for each burst.
 #[derive(Debug)]
 struct Scratch {
-    /// First and second word of each IPv4 tuple.
-    first: [u64; BURST],
-    second: [u64; BURST],
-    hashes: [u64; BURST],
-    has_v6: bool,
-    v6_hashes: [u64; BURST],
-    guesses: [Guess; BURST],
-    plain: [Option<Plain>; BURST],
+    v4: Tuples<V4>,
+    v6: Tuples<V6>,
     /// Of those that are not plain.
     headers: [Result<Headers, Malformed>; BURST],
 }
-
-/// Packets whose lines are asked for together: as many as memory answers side by side. With 8 or 32 more time is lost.
-const GROUP: usize = 16;
 
 /// What the steps of one packet need besides the packet.
 pub(super) struct Context<'a, const HOOKED: bool> {
@@ -88,29 +76,13 @@ pub(super) struct Context<'a, const HOOKED: bool> {
     pub tally: Tally,
 }
 
-/// A packet whose tuple was looked for in the index.
-pub(super) struct Lookup<F: Tracked> {
-    pub tuple: Tuple<F>,
-    pub hash: u64,
-    pub guess: Guess,
-}
-
 /// How often a packet may begin anew; a handler that always says REPEAT must not hold up the worker.
 const REPEATS: usize = 4;
 
 impl Datapath {
     /// What a worker that counts in `counters` needs; `None` when there are 128 of them already.
     pub fn lane(&self, counters: Arc<Counters>) -> Option<Lane> {
-        let scratch = Scratch {
-            first: [0; BURST],
-            second: [0; BURST],
-            hashes: [0; BURST],
-            has_v6: false,
-            v6_hashes: [0; BURST],
-            guesses: [Guess::default(); BURST],
-            plain: [None; BURST],
-            headers: [Err(Malformed::NotIp); BURST],
-        };
+        let scratch = Scratch { v4: Tuples::new(), v6: Tuples::new(), headers: [Err(Malformed::NotIp); BURST] };
         let icmp_limit = IcmpLimit::new(icmp_limit::RATE, icmp_limit::BURST, Millis::default());
         let reset_limit = IcmpLimit::new(tcp_reset::RATE, tcp_reset::BURST, Millis::default());
         let (walker, teller) = (self.conntrack.walker()?, self.conntrack.teller());
@@ -150,9 +122,11 @@ impl Datapath {
             let count = burst.len();
             lane.scratch.parse_and_hash(&self.conntrack, burst);
             lane.scratch.guess_group(&self.conntrack, 0, count);
+            lane.scratch.ask_for_second_lines(&self.conntrack, 0, count);
             for group in (0..count).step_by(GROUP) {
                 lane.scratch.guess_group(&self.conntrack, group + GROUP, count);
                 lane.scratch.process_group(&mut context, &mut visit, burst, group..count.min(group + GROUP));
+                lane.scratch.ask_for_second_lines(&self.conntrack, group + GROUP, count);
             }
             self.conntrack.opened(context.tally.opened);
             self.conntrack.ended(context.tally.ended);
@@ -165,96 +139,84 @@ impl Scratch {
     /// Pass 1.
     #[inline]
     fn parse_and_hash(&mut self, conntrack: &Conntrack, burst: &[Frame<'_>]) {
-        self.has_v6 = false;
+        self.v4.clear();
+        self.v6.clear();
         for (group, frames) in burst.chunks(GROUP).enumerate() {
+            let mut plain = 0;
             for (lane, frame) in frames.iter().enumerate() {
-                // Always below: the remainder says so to the compiler.
-                let (at, bytes) = ((group * GROUP + lane) % BURST, frame.bytes());
-                self.plain[at] = parse_plain(bytes);
-                match (self.plain[at], bytes.first_chunk()) {
-                    (Some(plain), Some(head)) => self.set_words(at, plain.tuple_words(head)),
-                    _ => self.look_at_any(conntrack, at, bytes),
+                let (at, bytes) = (group * GROUP + lane, frame.bytes());
+                match parse_plain(bytes) {
+                    Some(shape) => {
+                        self.v4.put_plain(at, shape, bytes);
+                        plain |= 1 << at;
+                    }
+                    None => self.look_at_any(at, bytes),
                 }
             }
-            self.hash_group(conntrack.table(), group);
+            self.v4.are_plain(plain);
+            if self.v6.in_group(group) == 0 {
+                self.v4.hash(conntrack.table(), group);
+                self.v4.ask_for_buckets(conntrack.table(), group);
+            } else {
+                self.hash_mixed_group(conntrack, group);
+            }
         }
     }
 
-    /// Of a frame that is no plain packet, some line is asked for that nobody will need: cheaper than asking whether it is one.
-    #[inline(always)]
-    fn hash_group(&mut self, v4: &Table<V4>, group: usize) {
-        let group = group * GROUP..(group + 1) * GROUP;
-        let (first, second) = (self.first[group.clone()].as_chunks().0, self.second[group.clone()].as_chunks().0);
-        let hashes = self.hashes[group.clone()].as_chunks_mut().0;
-        for ((first, second), hashes) in first.iter().zip(second).zip(hashes) {
-            v4.key().hash_lanes(first, second, hashes);
-        }
-        for hash in &self.hashes[group] {
-            v4.prefetch_bucket(*hash);
-        }
-    }
-
-    #[inline(always)]
-    fn set_words(&mut self, at: usize, (addresses, ports, protocol): (u64, u32, u8)) {
-        self.first[at] = addresses;
-        self.second[at] = u64::from(ports) << 8 | u64::from(protocol);
-    }
-
-    /// Pass 1 for a frame of any shape. IPv6 tuples are hashed here, one by one.
+    /// Pass 1 for a frame that is no plain packet of IPv4.
     #[inline(never)]
-    fn look_at_any(&mut self, conntrack: &Conntrack, at: usize, bytes: &[u8]) {
+    fn look_at_any(&mut self, at: usize, bytes: &[u8]) {
+        if let Some(plain) = parse_plain_v6(bytes) {
+            self.v6.put_plain(at, plain, bytes);
+            return self.v6.are_plain(1 << at);
+        }
         self.headers[at] = parse(bytes);
         if let Ok(headers) = self.headers[at]
             && is_tracked(&headers)
         {
             match headers.ip {
-                Ip::V4 => {
-                    let Tuple { addresses, ports, protocol } = tuple::<V4>(bytes, &headers);
-                    self.set_words(at, (addresses, ports, protocol));
-                }
-                Ip::V6 => {
-                    let v6: &Table<V6> = conntrack.table();
-                    self.has_v6 = true;
-                    self.v6_hashes[at] = v6.hash(&tuple(bytes, &headers));
-                    v6.prefetch_bucket(self.v6_hashes[at]);
-                }
+                Ip::V4 => self.v4.put(at, &tuple(bytes, &headers)),
+                Ip::V6 => self.v6.put(at, &tuple(bytes, &headers)),
             }
         }
+    }
+
+    #[inline(never)]
+    fn hash_mixed_group(&mut self, conntrack: &Conntrack, group: usize) {
+        self.v6.hash(conntrack.table(), group);
+        if self.v4.in_group(group) == 0 {
+            return self.v6.ask_for_buckets(conntrack.table(), group);
+        }
+        self.v4.hash(conntrack.table(), group);
+        self.v4.ask_for_own_buckets(conntrack.table(), group);
+        self.v6.ask_for_own_buckets(conntrack.table(), group);
     }
 
     /// Pass 2 for the group of packets from index `from`, of `count`.
     #[inline(always)]
     fn guess_group(&mut self, conntrack: &Conntrack, from: usize, count: usize) {
-        let group = from.min(count)..count.min(from + GROUP);
-        if self.has_v6 {
-            return self.guess_mixed_group(conntrack, group);
-        }
-        let v4: &Table<V4> = conntrack.table();
-        for (guess, hash) in self.guesses[group.clone()].iter_mut().zip(&self.hashes[group.clone()]) {
-            *guess = v4.guess(*hash);
-        }
-        for guess in &self.guesses[group] {
-            v4.prefetch_entry(*guess);
+        let packets = from.min(count)..count.min(from + GROUP);
+        if packets.is_empty() || self.v6.in_group(from / GROUP) == 0 {
+            self.v4.guess(conntrack.table(), packets);
+        } else {
+            self.guess_mixed_group(conntrack, packets);
         }
     }
 
     #[inline(never)]
-    fn guess_mixed_group(&mut self, conntrack: &Conntrack, group: Range<usize>) {
-        let (v4, v6): (&Table<V4>, &Table<V6>) = (conntrack.table(), conntrack.table());
-        for at in group.clone() {
-            self.guesses[at] = if self.is_v6(at) { v6.guess(self.v6_hashes[at]) } else { v4.guess(self.hashes[at]) };
+    fn guess_mixed_group(&mut self, conntrack: &Conntrack, packets: Range<usize>) {
+        if self.v4.in_group(packets.start / GROUP) == 0 {
+            return self.v6.guess(conntrack.table(), packets);
         }
-        for at in group {
-            if self.is_v6(at) {
-                v6.prefetch_entry(self.guesses[at]);
-            } else {
-                v4.prefetch_entry(self.guesses[at]);
-            }
-        }
+        self.v4.guess_own(conntrack.table(), packets.clone());
+        self.v6.guess_own(conntrack.table(), packets);
     }
 
-    fn is_v6(&self, at: usize) -> bool {
-        self.plain[at].is_none() && self.headers[at].is_ok_and(|headers| headers.ip == Ip::V6 && is_tracked(&headers))
+    #[inline(always)]
+    fn ask_for_second_lines(&self, conntrack: &Conntrack, from: usize, count: usize) {
+        if from < count && self.v6.in_group(from / GROUP) != 0 {
+            self.v6.ask_for_second_lines(conntrack.table(), from..count.min(from + GROUP));
+        }
     }
 
     /// Pass 3 for packets of a burst.
@@ -268,7 +230,7 @@ impl Scratch {
     ) {
         loop {
             if !HOOKED {
-                let sent = express::send_while_steady(context, &mut burst[group.clone()], self.packets(group.clone()));
+                let sent = self.send_while_steady(context, burst, group.clone());
                 context.tally.established += sent as u64;
                 group.start += sent;
             }
@@ -281,12 +243,27 @@ impl Scratch {
         }
     }
 
+    /// Pass 3, the short way, for packets of a burst up to the first one that does not fit; how many.
     #[inline(always)]
-    fn packets(&self, range: Range<usize>) -> express::Packets<'_> {
-        express::Packets {
-            plain: &self.plain[range.clone()],
-            tuples: (&self.first[range.clone()], &self.second[range.clone()]),
-            guesses: &self.guesses[range],
+    fn send_while_steady<const HOOKED: bool>(
+        &self,
+        context: &Context<'_, HOOKED>,
+        burst: &mut [Frame<'_>],
+        packets: Range<usize>,
+    ) -> usize {
+        let mut at = packets.start;
+        loop {
+            let v4 = at..packets.end.min(at + self.v4.plain_from(at));
+            let sent = express::send_while_steady(context, burst, &self.v4, v4.clone());
+            at += sent;
+            if at < v4.end || at == packets.end {
+                return at - packets.start;
+            }
+            let v6 = at..packets.end.min(at + self.v6.plain_from(at));
+            at += express::send_while_steady(context, burst, &self.v6, v6.clone());
+            if at < v6.end || at == packets.end || v6.is_empty() {
+                return at - packets.start;
+            }
         }
     }
 
@@ -299,26 +276,15 @@ impl Scratch {
         frame: &mut Frame<'_>,
         at: usize,
     ) -> Way<PortId> {
-        let headers = match self.plain[at] {
-            Some(plain) => plain.headers(),
+        let headers = match self.v4.headers(at).or_else(|| self.v6.headers(at)) {
+            Some(headers) => headers,
             None => self.headers[at].map_err(DropReason::from)?,
         };
-        if !is_tracked(&headers) {
-            return process_untracked(context, visit, frame, &headers);
-        }
+        // What pass 1 read of the packet is still what it says: nothing has written to it.
         match headers.ip {
-            Ip::V4 => {
-                // What pass 1 read of the packet is still what it says: nothing has written to it.
-                let (addresses, second) = (self.first[at], self.second[at]);
-                let tuple = Tuple { addresses, ports: (second >> 8) as u32, protocol: second as u8 };
-                let lookup = Lookup::<V4> { tuple, hash: self.hashes[at], guess: self.guesses[at] };
-                run_hooks(context, visit, frame, &headers, &lookup)
-            }
-            Ip::V6 => {
-                let tuple = tuple(frame.bytes(), &headers);
-                let lookup = Lookup::<V6> { tuple, hash: self.v6_hashes[at], guess: self.guesses[at] };
-                run_hooks(context, visit, frame, &headers, &lookup)
-            }
+            _ if !is_tracked(&headers) => process_untracked(context, visit, frame, &headers),
+            Ip::V4 => run_hooks(context, visit, frame, &headers, &self.v4.lookup(at)),
+            Ip::V6 => run_hooks(context, visit, frame, &headers, &self.v6.lookup(at)),
         }
     }
 }

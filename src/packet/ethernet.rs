@@ -6,6 +6,8 @@ use super::{Malformed, be16};
 pub const HEADER: usize = 14;
 /// Bytes of an 802.1Q tag.
 pub const TAG: usize = 4;
+/// Where the EtherType is.
+pub const ETHER_TYPE: usize = 12;
 /// EtherType of IPv4.
 pub const IPV4: u16 = 0x0800;
 /// EtherType of IPv6.
@@ -32,7 +34,7 @@ pub fn parse(bytes: &[u8]) -> Result<Ethernet, Malformed> {
     if bytes.len() < HEADER {
         return Err(Malformed::FrameTooShort);
     }
-    let ether_type = be16(bytes, 12);
+    let ether_type = be16(bytes, ETHER_TYPE);
     if ether_type != VLAN {
         return Ok(Ethernet { ether_type, vlan: 0, length: HEADER });
     }

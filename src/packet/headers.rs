@@ -1,6 +1,6 @@
 //! Where the headers of a frame are and what must be known of them before a connection is looked up.
 
-use super::{Malformed, be16, be32, be64, dccp, ethernet, gre, icmp, ipv4, ipv6, sctp, tcp, udp};
+use super::{Malformed, be32, be64, dccp, ethernet, gre, icmp, ipv4, ipv6, parse_plain, sctp, tcp, udp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Version of the IP header.
@@ -55,85 +55,7 @@ pub struct Headers {
 /// Parses the frame in `bytes` and checks every length in it.
 #[inline(always)]
 pub fn parse(bytes: &[u8]) -> Result<Headers, Malformed> {
-    parse_plain(bytes).map_or_else(|| parse_any(bytes), |plain| Ok(plain.headers()))
-}
-
-/// A packet of the plain shape: what differs between two of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plain {
-    /// What it carries.
-    pub transport: Transport,
-    /// The flags of a TCP segment.
-    pub flags: u8,
-    /// Where the IP packet ends.
-    pub end: u16,
-}
-
-/// What a plain packet carries: a whole one of these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Transport {
-    /// A TCP segment.
-    Tcp = 6,
-    /// A UDP datagram.
-    Udp = 17,
-}
-
-impl Plain {
-    /// Where the IP header begins.
-    pub const L3: usize = ethernet::HEADER;
-    /// Where the transport header begins.
-    pub const L4: usize = Self::L3 + ipv4::HEADER;
-    /// Bytes that every one of them has: up to the end of a TCP header without options.
-    pub const HEAD: usize = Self::L4 + tcp::HEADER;
-
-    /// Addresses as of [`Headers::addresses_v4`], ports as of [`Headers::ports`], and protocol, from the first bytes of the frame.
-    #[inline(always)]
-    pub fn tuple_words(self, head: &[u8; Self::HEAD]) -> (u64, u32, u8) {
-        (be64(head, Self::L3 + ipv4::ADDRESSES), be32(head, Self::L4), self.transport as u8)
-    }
-
-    /// As those of any packet.
-    #[inline(always)]
-    pub fn headers(self) -> Headers {
-        let payload = match self.transport {
-            Transport::Tcp => Payload::Tcp(self.flags),
-            Transport::Udp => Payload::Udp,
-        };
-        let (protocol, l3, l4) = (self.transport as u8, Self::L3 as u16, Self::L4 as u16);
-        Headers { ip: Ip::V4, protocol, vlan: 0, l3, l4, end: self.end, payload }
-    }
-}
-
-/// The shape that nearly all packets have: IPv4 without tag, options and fragments, TCP or UDP, nothing wrong with it. All offsets are
-/// known beforehand, so this costs a third of [`parse_any`]; whatever is different is left to that one, which also says what is wrong.
-#[inline(always)]
-pub fn parse_plain(bytes: &[u8]) -> Option<Plain> {
-    const L3: usize = Plain::L3;
-    const L4: usize = Plain::L4;
-    let head = bytes.first_chunk::<{ Plain::HEAD }>()?;
-    let total = usize::from(be16(head, L3 + ipv4::TOTAL_LENGTH));
-    let is_plain = be16(head, 12) == ethernet::IPV4
-        && head[L3] == 0x45
-        && be16(head, L3 + ipv4::FRAGMENT) & (ipv4::MORE_FRAGMENTS | ipv4::FRAGMENT_OFFSET) == 0
-        && L3 + total <= bytes.len()
-        && bytes.len() <= usize::from(u16::MAX);
-    ipv4::check_source(be64(head, L3 + ipv4::ADDRESSES)).ok()?;
-    tcp::check_ports(be32(head, L4)).ok()?;
-    let (transport, flags, is_whole) = match head[L3 + ipv4::PROTOCOL] {
-        6 => {
-            let header = usize::from(head[L4 + tcp::DATA_OFFSET] >> 4) * 4;
-            let flags = tcp::check_flags(head[L4 + tcp::FLAGS]).ok()?;
-            (Transport::Tcp, flags, header >= tcp::HEADER && ipv4::HEADER + header <= total)
-        }
-        17 => {
-            let length = usize::from(be16(head, L4 + udp::LENGTH));
-            (Transport::Udp, 0, length >= udp::HEADER && ipv4::HEADER + length <= total)
-        }
-        _ => return None,
-    };
-    let is_right = ipv4::is_fixed_header_right(head[L3..L4].first_chunk()?);
-    (is_plain && is_whole && is_right).then_some(Plain { transport, flags, end: (L3 + total) as u16 })
+    parse_plain(bytes).map_or_else(|| parse_any(bytes), |plain| Ok(plain.headers(Ip::V4)))
 }
 
 #[inline(never)]

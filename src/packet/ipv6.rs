@@ -59,7 +59,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Ipv6, Malformed> {
 
 /// RFC 4291, section 2.5.2, 2.5.3 and 2.7: unspecified, loopback and multicast are never the source of a packet that is forwarded.
 #[inline(always)]
-fn check_source(fixed: &[u8; HEADER]) -> Result<(), Malformed> {
+pub(super) fn check_source(fixed: &[u8; HEADER]) -> Result<(), Malformed> {
     let source = (be64(fixed, ADDRESSES), be64(fixed, ADDRESSES + 8));
     if fixed[ADDRESSES] == 0xff || (source.0 == 0 && source.1 <= 1) {
         return Err(Malformed::MartianSource);

@@ -18,9 +18,11 @@ pub mod udp;
 
 mod headers;
 mod malformed;
+mod plain;
 
-pub use headers::{Headers, Ip, Payload, Plain, Transport, parse, parse_plain};
+pub use headers::{Headers, Ip, Payload, parse};
 pub use malformed::Malformed;
+pub use plain::{Plain, Transport, parse_plain, parse_plain_v6};
 
 /// Two bytes at `offset`, the first the highest.
 ///

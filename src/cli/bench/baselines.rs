@@ -87,7 +87,7 @@ impl Established for Weir {
         let mut hashes = [0; BURST];
         for (keys, hashes) in burst.chunks_exact(GROUP).zip(hashes.chunks_exact_mut(GROUP)) {
             for (keys, hashes) in keys.as_chunks::<LANES>().0.iter().zip(hashes.as_chunks_mut::<LANES>().0) {
-                table.key().hash_lanes(&keys.map(|key| key.0), &keys.map(|key| key.1), hashes);
+                table.key().hash_lanes([&keys.map(|key| key.0), &keys.map(|key| key.1)], hashes);
             }
             hashes.iter().for_each(|hash| table.prefetch_bucket(*hash));
         }

@@ -92,8 +92,20 @@ fn is_beyond_weir(headers: &Headers) -> bool {
     timestamp || (headers.payload == Payload::Fragment && headers.protocol == 51)
 }
 
+/// The shape of IPv6 packets that has a reader of its own: it reads all of them, nothing else, and what [`parse`] reads.
+fn compare_plain_v6(frame: &[u8]) {
+    let headers = parse(frame);
+    let is_plain = headers.is_ok_and(|headers| {
+        let whole = matches!(headers.payload, Payload::Tcp(_) | Payload::Udp);
+        headers.ip == Ip::V6 && whole && (headers.l3, headers.l4) == (14, 54)
+    });
+    let plain = parse_plain_v6(frame).map(|plain| plain.headers(Ip::V6));
+    assert_eq!(plain, headers.ok().filter(|_| is_plain), "{headers:?}");
+}
+
 /// A frame that may be anything: whatever is read of it, etherparse reads the same.
 fn read_anything(frame: &[u8]) {
+    compare_plain_v6(frame);
     if let Ok(headers) = parse(frame)
         && !is_beyond_weir(&headers)
     {
@@ -107,6 +119,7 @@ proptest! {
     #[test]
     fn a_right_packet_is_read_as_etherparse_reads_it(packet in packets()) {
         let frame = packet.frame();
+        compare_plain_v6(&frame);
         match parse(&frame) {
             Ok(headers) => {
                 compare(&frame, &headers);
