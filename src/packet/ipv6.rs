@@ -57,11 +57,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Ipv6, Malformed> {
     }
 }
 
-/// RFC 4291, section 2.5.2, 2.5.3 and 2.7: unspecified, loopback and multicast are never the source of a packet that is forwarded.
+/// RFC 4291, sections 2.5.2, 2.5.3 and 2.7: unspecified, loopback and multicast are never the source of a packet that is forwarded. Nor is
+/// an IPv4-mapped address (section 2.5.5.2): RFC 6890 keeps those off the wire, and the kernel drops them.
 #[inline(always)]
 pub(super) fn check_source(fixed: &[u8; HEADER]) -> Result<(), Malformed> {
     let source = (be64(fixed, ADDRESSES), be64(fixed, ADDRESSES + 8));
-    if fixed[ADDRESSES] == 0xff || (source.0 == 0 && source.1 <= 1) {
+    if fixed[ADDRESSES] == 0xff || (source.0 == 0 && (source.1 <= 1 || source.1 >> 32 == 0xffff)) {
         return Err(Malformed::MartianSource);
     }
     if source == (be64(fixed, ADDRESSES + 16), be64(fixed, ADDRESSES + 24)) {

@@ -124,6 +124,7 @@ fn sources_that_no_other_machine_has() {
     assert_eq!(source_v6(last(1)), Err(Malformed::MartianSource));
     assert!(source_v6(last(2)).is_ok());
     assert_eq!(source_v6([0xff; 16]), Err(Malformed::MartianSource));
+    assert_eq!(source_v6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1]), Err(Malformed::MartianSource));
     assert_eq!(source_v6([0xfe; 16]), Err(Malformed::SourceIsDestination));
 }
 
