@@ -215,10 +215,29 @@ pub struct Worker {
     /// Announcements that were not believed.
     #[serde(default)]
     pub refused_expectations: u64,
+    /// How long bursts took.
+    #[serde(default)]
+    pub bursts: Bursts,
     /// Drops by reason; reasons that never happened are left out.
     pub drops: BTreeMap<String, u64>,
     /// rx + originated − tx − waiting − Σ drops: 0 at any quiet moment.
     pub conservation: i64,
+}
+
+/// How long bursts took since the start, from the RX ring until the kernel was told of them on the TX ring. In nanoseconds, each to within a
+/// sixteenth; a second and more is told as a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Bursts {
+    /// How many there were.
+    pub count: u64,
+    /// The median.
+    pub p50: u64,
+    /// What 1 of 100 took longer than.
+    pub p99: u64,
+    /// What 1 of 1,000 took longer than.
+    pub p99_9: u64,
+    /// The longest.
+    pub max: u64,
 }
 
 /// Backends that serve the same thing.

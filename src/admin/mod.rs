@@ -15,8 +15,8 @@ mod socket;
 mod tracking;
 
 pub use answer::{
-    Account, Answer, Backend, Connection, Connections, Control, Drop, Expectation, Explanation, Fates, Interface, Neighbour,
-    Plan, PlannedStep, Pool, Queue, Status, Worker,
+    Account, Answer, Backend, Bursts, Connection, Connections, Control, Drop, Expectation, Explanation, Fates, Interface,
+    Neighbour, Plan, PlannedStep, Pool, Queue, Status, Worker,
 };
 pub use client::{Client, ClientError};
 pub use draining::{Draining, Override};

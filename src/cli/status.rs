@@ -174,6 +174,15 @@ fn print_workers(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> 
         table.row([index, cpu, rx, tx, answered, related, originated, waiting, new, dropped, difference]);
     }
     writeln!(out)?;
+    table.print(out)?;
+    let mut table = Table::new(&["WORKER", "BURSTS", "PACKETS EACH", "µs: p50", "p99", "p99.9", "max"]);
+    for worker in &status.workers {
+        let admin::Bursts { count, p50, p99, p99_9, max } = worker.bursts;
+        let each = worker.rx as f64 / count.max(1) as f64;
+        let [p50, p99, p99_9, max] = [p50, p99, p99_9, max].map(|nanos| format!("{:.1}", nanos as f64 / 1000.0));
+        table.row([worker.index.to_string(), count.to_string(), format!("{each:.1}"), p50, p99, p99_9, max]);
+    }
+    writeln!(out)?;
     table.print(out)
 }
 

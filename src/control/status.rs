@@ -8,7 +8,7 @@ use crate::admin::{self, Status};
 use crate::conntrack::Rate;
 use crate::datapath::{Counters, DropReason, NextHop};
 use crate::service::{Backend, Limit, Pool, Service, Snapshot};
-use crate::worker::Monotonic;
+use crate::worker::{BurstTimes, Monotonic};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -208,9 +208,16 @@ fn describe_worker(running: &Running) -> admin::Worker {
         expectations: counters.expectations.get(),
         expected: counters.expected.get(),
         refused_expectations: counters.refused_expectations.get(),
+        bursts: describe_bursts(&running.worker.shared().burst_times),
         drops,
         conservation: came.wrapping_sub(went).cast_signed(),
     }
+}
+
+fn describe_bursts(times: &BurstTimes) -> admin::Bursts {
+    let times = times.histogram();
+    let quantile = |at| times.value_at_quantile(at);
+    admin::Bursts { count: times.len(), p50: quantile(0.5), p99: quantile(0.99), p99_9: quantile(0.999), max: times.max() }
 }
 
 fn describe_draining(line: &Line) -> admin::Draining {

@@ -59,6 +59,7 @@ fn conserved(status: &Value) -> Result<(), String> {
             ));
         }
     }
+    list(&status["workers"]).iter().try_for_each(times_bursts)?;
     let received: u64 = number_each(&status["workers"], "rx").iter().sum();
     let redirected: u64 = number_each(&status["interfaces"], "redirected").iter().sum();
     let lost: u64 =
@@ -79,4 +80,13 @@ fn number(object: &Value, key: &str) -> u64 {
 
 fn number_each(objects: &Value, key: &str) -> Vec<u64> {
     list(objects).iter().map(|object| number(object, key)).collect()
+}
+
+/// Every frame came in a burst, each of which was timed.
+fn times_bursts(worker: &Value) -> Result<(), String> {
+    let (rx, bursts) = (number(worker, "rx"), &worker["bursts"]);
+    let count = number(bursts, "count");
+    let quantiles = ["p50", "p99", "p99_9", "max"].map(|quantile| number(bursts, quantile));
+    let timed = (rx.div_ceil(64)..=rx).contains(&count) && quantiles.is_sorted() && (quantiles[0] > 0) == (rx > 0);
+    if timed { Ok(()) } else { Err(format!("worker {}: {rx} frames in bursts {bursts}", worker["index"])) }
 }
