@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn every_backend_is_probed_and_passes() {
-        let bench = HealthBench { backends: 50, interval: 100, seconds: 2, connections: 1000, json: false };
+        let bench = HealthBench { backends: 20, interval: 400, seconds: 2, connections: 1000, json: false };
         let mut out = Vec::new();
         bench.run(&mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
