@@ -97,8 +97,8 @@ impl Kernel {
         router.ip("addr add 10.1.0.1/24 dev r0\naddr add fd01::1/64 dev r0 nodad\nlink set r0 up");
         router.ip("addr add 10.2.0.200/24 dev r1\naddr add fd02::200/64 dev r1 nodad\nlink set r1 up");
         backend.ip("addr add 10.2.0.11/24 dev b0\naddr add fd02::11/64 dev b0 nodad\nlink set b0 up");
-        backend.ip("route add default via 10.2.0.200\n-6 route add default via fd02::200");
-        client.ip("route add default via 10.1.0.1\n-6 route add default via fd01::1");
+        backend.ip("route add default via 10.2.0.200\nroute add default via fd02::200");
+        client.ip("route add default via 10.1.0.1\nroute add default via fd01::1");
         for host in [&client, &backend] {
             let arrived = TTL - 1;
             rules(

@@ -5,6 +5,7 @@ use super::namespace::Namespace;
 use super::program::{run_within, wait_until};
 use std::process::Command;
 use std::time::Duration;
+use weir::kernel::{LinkError, usable_link};
 
 /// Longest that a card may take to come back from a namespace, or to find its carrier (an igb takes three seconds).
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -25,9 +26,13 @@ pub fn plug((pair, node, interface): (u8, &Namespace, &str), (other, name): (&Na
     }
 }
 
-/// Whether the interface is up and its wire has somebody at the other end.
+/// Whether the interface is up and its wire has somebody at the other end. No program is run for it: who waits asks often.
 pub fn has_carrier(namespace: &Namespace, interface: &str) -> bool {
-    namespace.run(&format!("ip link show {interface}")).contains("LOWER_UP")
+    match namespace.inside(|| usable_link(interface)) {
+        Ok(link) => link.up,
+        Err(LinkError::Down { .. }) => false,
+        Err(error) => panic!("in {}: {error}", namespace.name()),
+    }
 }
 
 /// Moves both ends of a pair back to where others find them. Waiting for their namespaces to end would do the same, but a namespace

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // unshare, setns and prctl have no safe wrapper in the dependencies
 
-use super::program::{Finished, run_within};
+use super::program::{Finished, run_with_input, run_within};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -100,12 +100,13 @@ impl Namespace {
         run_within(command, Duration::from_secs(40))
     }
 
-    /// `ip` with these arguments, inside; several lines are several commands.
+    /// `ip` with these arguments, inside; several lines are several commands, of which each must succeed.
     #[track_caller]
     pub fn ip(&self, lines: &str) {
-        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            self.run(&format!("ip {line}"));
-        }
+        let mut command = self.command("ip");
+        command.args(["-batch", "-"]);
+        let finished = run_with_input(command, lines, Duration::from_secs(40));
+        assert!(finished.success(), "in {}: ip {lines}\n{finished}", self.name);
     }
 
     /// Writes sysctls such as `net/ipv4/ip_forward=1`.

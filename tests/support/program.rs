@@ -1,8 +1,12 @@
 //! Programs with a deadline, and waiting for conditions.
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::time::Timespec;
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -59,9 +63,17 @@ impl fmt::Display for Finished {
 
 /// Runs a command to its end, or kills it when `limit` has passed.
 #[track_caller]
-pub fn run_within(mut command: Command, limit: Duration) -> Finished {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+pub fn run_within(command: Command, limit: Duration) -> Finished {
+    run_with_input(command, "", limit)
+}
+
+/// The same, with something to read that fits into a pipe (64 KiB).
+#[track_caller]
+pub fn run_with_input(mut command: Command, input: &str, limit: Duration) -> Finished {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    // Who ends without reading says why by its status.
+    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
     let (mut out, mut err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
     let read_out = std::thread::spawn(move || read_all(&mut out));
     let read_err = std::thread::spawn(move || read_all(&mut err));
@@ -79,17 +91,16 @@ fn read_all(source: &mut impl Read) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Sleeps until it has ended, rather than look again and again: in an emulator every look is dear.
 fn wait_for(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
-    let start = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().expect("wait for a child") {
-            return Some(status);
-        }
-        if start.elapsed() > limit {
-            return None;
-        }
-        sleep(LOOK);
+    if let Some(status) = child.try_wait().expect("wait for a child") {
+        return Some(status);
     }
+    // Its number is its own until it has been waited for.
+    let end = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).expect("a descriptor of a child");
+    let limit = Timespec::try_from(limit).expect("a limit");
+    retry_on_intr(|| poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&limit))).expect("poll");
+    child.try_wait().expect("wait for a child")
 }
 
 fn end(child: &mut Child) {

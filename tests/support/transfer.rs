@@ -42,6 +42,8 @@ fn write_noise(path: &Path, bytes: u64) {
 fn assert_same(a: &Path, b: &Path) {
     let [left, right] = [a, b].map(|path| std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())));
     assert_eq!(left.len(), right.len(), "sizes of {} and {}", a.display(), b.display());
-    let first_difference = left.iter().zip(&right).position(|(x, y)| x != y);
-    assert_eq!(first_difference, None, "{} and {} differ at this byte", a.display(), b.display());
+    if left != right {
+        let first_difference = left.iter().zip(&right).position(|(x, y)| x != y);
+        panic!("{} and {} differ at byte {first_difference:?}", a.display(), b.display());
+    }
 }

@@ -56,8 +56,7 @@ fn move_client_to_vlan(lab: &Lab) {
         let (prefix, nodad) = if family == Family::V4 { (24, "") } else { (64, "nodad") };
         lab.client.ip(&format!("address add {client} dev eth0.{VLAN} {nodad}"));
         lab.node.ip(&format!("address add {node}/{prefix} dev outside.{VLAN} {nodad}"));
-        let version = if family == Family::V4 { "-4" } else { "-6" };
         lab.client.ip(&format!("address del {} dev eth0", family.on_link(family.client()).replace(" nodad", "")));
-        lab.client.ip(&format!("{version} route add {} via {node}", family.vip()));
+        lab.client.ip(&format!("route add {} via {node}", family.vip()));
     }
 }
