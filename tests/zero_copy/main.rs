@@ -7,6 +7,7 @@
 #[allow(unreachable_pub, dead_code, unused_imports)] // `pub` means: for the tests, and some of it for those of the other program
 mod support;
 
+mod carriers;
 mod channels;
 mod comparison;
 mod ends;
