@@ -2,6 +2,7 @@
 
 mod access;
 mod baselines;
+mod cores;
 mod drain;
 mod expiry;
 mod flood;
@@ -70,6 +71,7 @@ enum Part {
     Health(health::HealthBench),
     Drain(drain::DrainBench),
     Tables(tables::TableBench),
+    Cores(cores::Cores),
 }
 
 impl Bench {
@@ -83,6 +85,7 @@ impl Bench {
             Some(Part::Health(health)) => health.run(out)?,
             Some(Part::Drain(drain)) => drain.run(out)?,
             Some(Part::Tables(tables)) => tables.run(out)?,
+            Some(Part::Cores(cores)) => cores.run(out)?,
         }
         Ok(Outcome::Fine)
     }

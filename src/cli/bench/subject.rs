@@ -29,6 +29,13 @@ impl Subject {
         Ok(Self { datapath: Arc::new(datapath), lane, burst: Burst::new(shape), random, now: Millis(1), clock: clock_cost() })
     }
 
+    /// Another worker's lane through the same datapath; `number` is not 0 and no other one's.
+    pub(super) fn beside(&self, number: u64) -> anyhow::Result<Self> {
+        let lane = self.datapath.lane(Arc::new(Counters::default())).context("no place for one more worker")?;
+        let random = Random::new(0x9e37_79b9_7f4a_7c15 ^ number.rotate_left(32));
+        Ok(Self { datapath: self.datapath(), lane, burst: self.burst.anew(), random, now: self.now, clock: self.clock })
+    }
+
     pub(super) fn datapath(&self) -> Arc<Datapath> {
         Arc::clone(&self.datapath)
     }

@@ -57,6 +57,11 @@ impl Burst {
         Self { shape, rooms: vec![0; BURST * shape.room()], ports: [OUTSIDE; BURST] }
     }
 
+    /// An empty one for the same shape.
+    pub(super) fn anew(&self) -> Self {
+        Self::new(self.shape)
+    }
+
     /// Frame `at` is from the client of connection `flow`.
     pub(super) fn write_original(&mut self, at: usize, flow: usize, flags: u8) {
         self.write_from_client(at, client(flow), flags);
