@@ -36,7 +36,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ ${#guests[@]} -gt 0 ] || guests=(igb-ends igb virtio virtio-ends channels comparison)
+[ ${#guests[@]} -gt 0 ] || guests=(igb-ends igb virtio comparison channels virtio-ends)
 
 need_root
 # shellcheck disable=SC2086 # one word a package

@@ -108,7 +108,7 @@ conclude() {
     return 1
 }
 
-# run_guests GUEST... : one more at a time than there are CPUs, for igb-ends mostly waits for its links. The first that fails ends all.
+# run_guests GUEST... : one more at a time than there are CPUs, for igb-ends and comparison mostly wait. The first that fails ends all.
 run_guests() {
     local guest ended
     for guest in "$@" ''; do
