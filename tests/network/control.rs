@@ -39,7 +39,15 @@ fn what_only_a_restart_changes_is_refused_by_name() {
         lab.config = lab.config.clone().with_web([1, 1, 1]);
         lab.start_weir();
         let unchanged = lab.config.clone();
+        // No packet, no counter, no flow.
+        let mut open = [(); 3].map(|()| lab.open_connection(Family::V4));
+        let established = |lab: &mut Lab| lab.weir().command("conn count --state ESTABLISHED").stdout;
+        wait_until("three connections", SOON, || (established(lab) == "3\n").then_some(()));
+        let counted = |lab: &mut Lab| (lab.weir().of_workers("rx"), lab.weir().of_workers("tx"), lab.weir().drops());
+        let before = counted(lab);
         assert_eq!(reload(lab, &unchanged), "the file changes nothing, generation 1 stays\n");
+        assert_eq!((counted(lab), established(lab)), (before, "3\n".to_owned()));
+        assert_eq!(open.each_mut().map(request), ["HTTP/1.1 200 OK"; 3]);
         let mut config = lab.config.clone();
         config.interfaces[0].push_str("\nmode = \"copy\"");
         config.add("more", "10.1.0.101:80".parse().expect("an address"), "tcp", vec![("10.2.0.11:80".parse().expect("one"), 1)]);
