@@ -287,6 +287,9 @@ pub struct Backend {
 pub struct Connections {
     /// Confirmed now.
     pub count: u64,
+    /// Ended, of both families, and their places not free yet.
+    #[serde(default)]
+    pub ending: u64,
     /// Room, of each family.
     pub capacity: u64,
     /// Bytes of memory when all of it is in use.

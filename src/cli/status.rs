@@ -38,7 +38,8 @@ fn print(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
     let early_drops: u64 = status.workers.iter().map(|worker| worker.early_drops).sum();
     let gave_way = if early_drops > 0 { format!("; {early_drops} gave way because it was full") } else { String::new() };
     let (count, capacity) = (connections.count, connections.capacity);
-    writeln!(out, "connections: {count} of {capacity} a family, at most {megabytes} MiB{gave_way}\n")?;
+    let ending = if connections.ending > 0 { format!(" and {} ending", connections.ending) } else { String::new() };
+    writeln!(out, "connections: {count}{ending} of {capacity} a family, at most {megabytes} MiB{gave_way}\n")?;
     print_services(status, out)?;
     print_limits(status, out)?;
     print_backends(status, out)?;

@@ -167,6 +167,16 @@ impl<F: Family> Table<F> {
         killed
     }
 
+    /// Tells `closed` of a connection whose place is taken back, which had this state, unless whoever ended it has done so.
+    pub(super) fn settle_account(&self, state: State, view: &ConnectionView, closed: &mut dyn FnMut(&ConnectionView)) {
+        if state.has(State::DRAINED) {
+            self.forget_drained();
+        }
+        if !state.has(State::CULLED) {
+            closed(view);
+        }
+    }
+
     /// One that was remembered for its ends is no more.
     pub(super) fn forget_drained(&self) {
         self.drained.fetch_sub(1, Relaxed);

@@ -202,9 +202,14 @@ impl State {
         Self(self.0 | bits)
     }
 
-    /// Taken out of the table by the worker that needs its entry: no sweep takes it out again.
-    pub(super) fn evicted(self) -> Self {
+    /// Taken out of the table by who has it from now on, the worker that needs its entry or the sweep: nobody takes it out again.
+    pub(super) fn taken_out(self) -> Self {
         Self((self.0 | Self::DYING) & !Self::CONFIRMED)
+    }
+
+    /// Dying, and nobody has taken it out of the table yet.
+    pub(super) fn has_ended(self) -> bool {
+        self.has(Self::CONFIRMED | Self::DYING)
     }
 
     /// In the table and not being taken out: packets may use it.

@@ -115,6 +115,10 @@ impl Sweep {
             table.agenda.urge_all();
             self.timeouts = Some(broom.timeouts.clone());
         }
+        if self.next == 0 {
+            let _inside = broom.reader.enter();
+            table.departed.retain(|number| table.entry(number).state().has_ended());
+        }
         let numbers = table.numbers();
         let (mut swept, mut removed, mut cost) = (Swept::default(), Vec::new(), 0);
         self.next = self.next.max(numbers.start).min(numbers.end);
@@ -178,27 +182,20 @@ impl Sweep {
         let before = self.over.len() + removed.len();
         for over in self.over.drain(..) {
             let Some(state) = end_if_over(table, &over, broom) else { continue };
-            let entry = table.entry(over.number);
             table.unlink_hashed(over.number, over.hashes);
             if !state.is_abandoned() {
-                let view = table.view(over.number, broom.timeouts);
                 swept.expired += 1;
-                if state.has(State::DRAINED) {
-                    table.forget_drained();
-                }
-                if !state.has(State::CULLED) {
-                    closed(&view);
-                }
+                let view = ConnectionView { bits: state.with(State::DYING), ..table.view(over.number, broom.timeouts) };
+                table.settle_account(state, &view, closed);
                 // Who killed it has counted and told it.
                 if !state.has(State::DYING) {
                     swept.ended += 1;
+                    table.departed.expect(1);
                     if broom.teller.is_heard() {
                         broom.teller.tell(EventKind::Destroy(natural_end(state)), broom.now, view);
                     }
                 }
             }
-            // No longer confirmed: the next walk passes over it until it is used again.
-            entry.set_state(State::default());
             removed.push(over.number);
         }
         removed.len() < before
@@ -221,7 +218,7 @@ impl Sweep {
     }
 }
 
-/// The state of an entry that is to leave: because its time is over, or because it was killed. It is dying then.
+/// The state of an entry that is to leave: because its time is over, or because it was killed. It is the caller's from then on.
 fn end_if_over<F: Family>(table: &Table<F>, over: &Over, broom: &Broom<'_>) -> Option<State> {
     let entry = table.entry(over.number);
     let mut state = entry.state();
@@ -229,14 +226,13 @@ fn end_if_over<F: Family>(table: &Table<F>, over: &Over, broom: &Broom<'_>) -> O
         if !state.has(State::CONFIRMED) {
             return None;
         }
-        if state.has(State::DYING) {
-            return Some(state);
-        }
         // A worker that was stopped for that long in the middle of confirming goes on with its entry: to give it up, perhaps.
-        if left(entry, state, broom) > 0 || !table.is_placed(over.number, over.hashes[0]) {
+        let is_over = state.has(State::DYING) || table.is_placed(over.number, over.hashes[0]);
+        if !is_over || left(entry, state, broom) > 0 {
             return None;
         }
-        match entry.change_state(state, state.with(State::DYING)) {
+        // No longer confirmed: the next walk passes over it until it is used again.
+        match entry.change_state(state, state.taken_out()) {
             Ok(()) => return Some(state),
             Err(now) => state = now,
         }

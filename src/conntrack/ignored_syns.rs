@@ -5,8 +5,10 @@
 //! sends its SYN again. A word is read and written whole, so it is never half of one SYN and half of another.
 
 use super::atomic::{AtomicU64, Ordering::Relaxed};
+use super::family::Family;
 use super::l4proto::tcp::IgnoredSyn;
 use super::region::Region;
+use super::table::{Found, Table};
 use std::io;
 
 /// SYNs remembered at once: 512 KiB, touched only as they come.
@@ -43,6 +45,18 @@ impl IgnoredSyns {
 
 fn tag(number: u32) -> u64 {
     (u64::from(number) / WORDS as u64) & 0x7ff
+}
+
+impl<F: Family> Table<F> {
+    /// The SYN of the client that this connection's packets contradicted, if it is still remembered.
+    pub(super) fn ignored_syn(&self, found: &Found<'_, F>) -> Option<IgnoredSyn> {
+        self.ignored_syns.get(found.number())
+    }
+
+    /// Remembers such a SYN.
+    pub(super) fn ignore_syn(&self, found: &Found<'_, F>, syn: IgnoredSyn) {
+        self.ignored_syns.put(found.number(), syn);
+    }
 }
 
 #[cfg(test)]

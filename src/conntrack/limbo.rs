@@ -1,7 +1,7 @@
-//! Entries that a worker evicted from a full table, until it may use them itself.
+//! Entries that a worker took out of a full table, until it may use them itself: of connections that had ended, or that gave way.
 //!
-//! Others may still be looking at an evicted entry, so it waits as long as one that the control thread removed: until everyone who is
-//! inside entered after it was taken out of the index (see [`super::quiescence`]). It stays with the worker that evicted it: that worker
+//! Others may still be looking at such an entry, so it waits as long as one that the control thread removed: until everyone who is
+//! inside entered after it was taken out of the index (see [`super::quiescence`]). It stays with the worker that took it: that worker
 //! needs it, and nothing shared is touched.
 
 use std::collections::VecDeque;
@@ -18,6 +18,8 @@ pub(super) struct Limbo {
     waiting: VecDeque<(u64, u32)>,
     /// To be used.
     ready: Vec<u32>,
+    /// Of all of them, places that were free but for the waiting: nobody gave way for them, and nobody needs to until they are used.
+    reclaimed: usize,
 }
 
 impl Limbo {
@@ -38,9 +40,22 @@ impl Limbo {
         self.unstamped.push(number);
     }
 
+    /// As [`Limbo::push`], of a connection that had ended before.
+    pub(super) fn reclaim(&mut self, number: u32) {
+        self.push(number);
+        self.reclaimed += 1;
+    }
+
+    /// Whether there is a place here that nobody gave way for.
+    pub(super) fn has_reclaimed(&self) -> bool {
+        self.reclaimed > 0
+    }
+
     /// An entry to be used.
     pub(super) fn pop(&mut self) -> Option<u32> {
-        self.ready.pop()
+        let number = self.ready.pop()?;
+        self.reclaimed = self.reclaimed.saturating_sub(1);
+        Some(number)
     }
 
     /// Whether [`Limbo::settle`] has something to do.
@@ -76,6 +91,16 @@ mod tests {
         limbo.settle(5, 5);
         assert_eq!(limbo.pop(), Some(8));
         assert!(!limbo.is_waiting());
+    }
+
+    #[test]
+    fn a_reclaimed_place_counts_until_one_is_used() {
+        let mut limbo = Limbo::default();
+        limbo.push(1);
+        limbo.reclaim(2);
+        assert!(limbo.has_reclaimed());
+        limbo.settle(1, 2);
+        assert!(limbo.pop().is_some() && !limbo.has_reclaimed(), "one newcomer is served without anybody giving way");
     }
 
     #[test]

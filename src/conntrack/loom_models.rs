@@ -54,7 +54,7 @@ fn open(conntrack: &Conntrack, walker: &mut Walker, client: u16, port: u16, now:
     let tuple = original(client);
     let hash = table.hash(&tuple);
     if !table.has_room(visit.hoard_v4) {
-        let _ = table.early_drop(visit.hoard_v4, hash, Spared::Established, now, &timeouts());
+        let _ = table.early_drop(visit.hoard_v4, hash, Spared::Established, (now, &timeouts()), &mut |_| {});
     }
     let owner = Owner { service: 1, backend: port };
     let state = State::new(UDP, TcpState::None);
@@ -187,6 +187,36 @@ fn giving_way_and_expiring_at_once_frees_an_entry_once() {
         assert_eq!(use_it(&conntrack, &mut evictor, 2), Some(12));
         let table: &Table<V4> = conntrack.table();
         assert_eq!(table.take_number(&mut evictor.hoard_v4), None, "and there is one");
+    });
+}
+
+/// A connection has ended, a worker wants its place and the control thread frees it: one of them has it, and whoever found the connection
+/// before still has that.
+#[test]
+fn the_place_of_an_ended_connection_is_taken_once() {
+    check(3, || {
+        let conntrack = conntrack(1);
+        let (mut mine, mut reader) = (conntrack.walker().unwrap(), conntrack.walker().unwrap());
+        assert!(open(&conntrack, &mut mine, 1, 11, Millis(0)));
+        let other = {
+            let conntrack = Shared::clone(&conntrack);
+            thread::spawn(move || {
+                let used = use_it(&conntrack, &mut reader, 1);
+                sweep(&conntrack, Millis(0));
+                used
+            })
+        };
+        assert!(conntrack.delete((UDP, original(1).view().source, original(1).view().destination), Millis(0), &timeouts()));
+        let mut opens = || (0..2).any(|_| open(&conntrack, &mut mine, 2, 12, Millis(0)));
+        let opened = opens();
+        if let Some(backend) = other.join().unwrap() {
+            assert_eq!(backend, 11);
+        }
+        sweep(&conntrack, Millis(0));
+        assert!(opened || opens(), "the place is not lost");
+        assert_eq!(conntrack.ending(), 0);
+        let table: &Table<V4> = conntrack.table();
+        assert_eq!(table.take_number(&mut mine.hoard_v4), None, "and there is one");
     });
 }
 

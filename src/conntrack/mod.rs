@@ -13,6 +13,7 @@ mod agenda;
 mod atomic;
 mod conncount;
 mod cull;
+mod departed;
 mod early_drop;
 mod entry;
 mod event;
@@ -47,7 +48,7 @@ mod view;
 pub use account::{Account, AccountView, Handshake};
 pub use conncount::{ConnCount, Exceeded, Source, SourceLimits, SourceSettings};
 pub use cull::{Court, Culled, Cursor, Glimpse, Parting, Sentence};
-pub use early_drop::Spared;
+pub use early_drop::{Room, Spared};
 pub use entry::{Direction, Entry, Owner, Side, State};
 pub use event::{DestroyReason, Event, EventKind, Heard, Listener, Teller};
 pub use expect::{Announced, EXPECT_TIMEOUT, Expectation, Expectations, MAX_EXPECTATIONS};
@@ -271,6 +272,11 @@ impl Conntrack {
     pub fn count(&self) -> usize {
         let closed = self.closed.load(Relaxed);
         self.opened.load(Relaxed).saturating_sub(closed) as usize
+    }
+
+    /// Places of connections that have ended and are not free yet, of both families.
+    pub fn ending(&self) -> usize {
+        self.v4.departed.count() + self.v6.departed.count()
     }
 
     /// A worker tells how many connections it has confirmed, once a burst.

@@ -47,36 +47,31 @@ enum Opened {
     NoRoom,
 }
 
-/// Opens a connection with a SNAT port, which is also its backend; the one that gave way to it, if one did.
-fn open(
-    conntrack: &Conntrack,
-    visit: &mut Visit<'_>,
-    (client, port): (u32, u16),
-    now: Millis,
-) -> (Opened, Option<ConnectionView>) {
+/// Opens a connection with a SNAT port, which is also its backend; where room was made for it, how.
+fn open(conntrack: &Conntrack, visit: &mut Visit<'_>, (client, port): (u32, u16), now: Millis) -> (Opened, Room) {
     let table: &Table<V4> = conntrack.table();
     let tuple = original(client);
     let hash = table.hash(&tuple);
-    let mut evicted = None;
+    let mut room = Room::None;
     if !table.has_room(visit.hoard_v4) {
-        evicted = table.early_drop(visit.hoard_v4, hash, Spared::Established, now, &timeouts());
-        conntrack.ended(evicted.iter().len() as u64);
+        room = table.early_drop(visit.hoard_v4, hash, Spared::Established, (now, &timeouts()), &mut |_| {});
+        conntrack.ended(u64::from(matches!(room, Room::Evicted(_))));
     }
     let owner = Owner { service: 1, backend: port };
     let state = State::new(UDP, TcpState::None);
     let Some(connection) = table.open(visit.hoard_v4, &tuple, hash, owner, state, now) else {
-        return (Opened::NoRoom, evicted);
+        return (Opened::NoRoom, room);
     };
     if table.reserve(&connection, &reply(port)) != Reserved::Taken {
         table.discard(visit.hoard_v4, connection);
-        return (Opened::PortTaken, evicted);
+        return (Opened::PortTaken, room);
     }
     match table.confirm(connection) {
         Confirmed::Placed(_) => {
             conntrack.opened(1);
-            (Opened::Placed, evicted)
+            (Opened::Placed, room)
         }
-        Confirmed::Clash | Confirmed::Full => (Opened::Clash, evicted),
+        Confirmed::Clash | Confirmed::Full => (Opened::Clash, room),
     }
 }
 
@@ -139,6 +134,16 @@ impl Model {
         self.leaving.clear();
         ended
     }
+
+    /// The place of one that was leaving was taken, and its port is free, or the newcomer's.
+    fn reclaim(&mut self, table: &Table<V4>, newcomers: Option<u16>) {
+        let before = self.leaving.len();
+        self.leaving.retain(|port| {
+            let tuple = reply(*port);
+            newcomers != Some(*port) && table.find_any(table.hash(&tuple), |entry, direction| entry.has_tuple(&tuple, direction))
+        });
+        assert_eq!(before - self.leaving.len(), 1);
+    }
 }
 
 /// A table for 400 connections, wanted by 5000 clients with 4000 ports: it is full most of the time.
@@ -149,20 +154,29 @@ fn two_million_operations_are_those_of_a_map() {
     let conntrack = Conntrack::with_key(CAPACITY, HashKey::new([3, 4])).unwrap();
     let mut walker = conntrack.walker().unwrap();
     let (mut model, mut random, mut now) = (Model::default(), Random(0x1234_5678_9abc_def1), Millis(u32::MAX - 100_000));
-    let (mut evictions, mut full, mut placed) = (0, 0, 0);
+    let (mut evictions, mut reclaimed, mut full, mut placed) = (0, 0, 0, 0);
     for operation in 0..2_000_000 {
         let client = random.below(CLIENTS);
         match random.below(1000) {
             0..=499 => {
                 let port = 1 + random.below(4000) as u16;
                 let mut visit = walker.enter();
-                let (opened, evicted) = open(&conntrack, &mut visit, (client, port), now);
-                if let Some(evicted) = &evicted {
-                    evictions += 1;
-                    let gone = u32::from(evicted.original.source.port());
-                    let was = model.forget(gone);
-                    assert_eq!(was.port, port_of(evicted));
-                    assert!(!was.assured, "an established one gave way");
+                let (opened, room) = open(&conntrack, &mut visit, (client, port), now);
+                match &room {
+                    Room::Evicted(evicted) => {
+                        evictions += 1;
+                        let gone = u32::from(evicted.original.source.port());
+                        let was = model.forget(gone);
+                        assert_eq!(was.port, port_of(evicted));
+                        assert!(!was.assured, "an established one gave way");
+                        assert!(model.leaving.is_empty(), "there were places that nobody needed");
+                    }
+                    Room::Reclaimed => {
+                        reclaimed += 1;
+                        let has_port = matches!(opened, Opened::Placed | Opened::Clash);
+                        model.reclaim(conntrack.table(), has_port.then_some(port));
+                    }
+                    Room::None => {}
                 }
                 // Who gave way was gone before the newcomer looked for a port.
                 let (known, taken) =
@@ -228,9 +242,11 @@ fn two_million_operations_are_those_of_a_map() {
                 assert_eq!(listed.len(), model.live.len());
                 assert!(model.live.iter().all(|(client, known)| listed.get(client) == Some(&known.port)));
                 assert_eq!(conntrack.count(), model.live.len());
+                assert!(conntrack.ending() >= model.leaving.len());
             }
         }
     }
+    assert!(reclaimed > 10_000, "{reclaimed} were reclaimed");
     assert!(evictions > 10_000 && full > 0 && placed > 100_000, "{evictions} gave way, {full} had no room, {placed} had one");
 }
 

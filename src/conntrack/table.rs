@@ -2,6 +2,7 @@
 
 use super::account::{Account, AccountView};
 use super::agenda::Agenda;
+use super::departed::Departed;
 use super::entry::{Direction, Entry, Owner, State};
 use super::extension::Extensions;
 use super::family::Family;
@@ -9,7 +10,6 @@ use super::free_list::{BATCH, FreeList, Hoard};
 use super::hash::HashKey;
 use super::ignored_syns::IgnoredSyns;
 use super::index::{Handle, Index, Inserted, MAX_NUMBER};
-use super::l4proto::tcp::IgnoredSyn;
 use super::prefetch::prefetch;
 use super::region::Region;
 use super::table_bytes::TableBytes;
@@ -24,12 +24,14 @@ use std::sync::atomic::AtomicUsize;
 pub struct Table<F: Family> {
     entries: Region<Entry<F>>,
     accounts: Option<Region<Account>>,
-    ignored_syns: IgnoredSyns,
+    pub(super) ignored_syns: IgnoredSyns,
     pub(super) extensions: Extensions,
     index: Index,
     free: FreeList,
     /// When the control thread looks at which part of the entries.
     pub(super) agenda: Agenda,
+    /// Connections that have ended and whose places are not free yet.
+    pub(super) departed: Departed,
     /// Connections that were reset and are still in the index.
     pub(super) drained: CachePadded<AtomicUsize>,
     key: HashKey,
@@ -101,6 +103,7 @@ impl<F: Family> Table<F> {
             index: Index::new(2 * connections)?,
             free: FreeList::new(connections as u32 + 1),
             agenda: Agenda::new(connections as u32 + 1),
+            departed: Departed::new(connections),
             drained: CachePadded::default(),
             key,
         })
@@ -280,7 +283,7 @@ impl<F: Family> Table<F> {
     /// is placed is ended ([`Table::kill_number`], early drop, expiry).
     fn abandon(&self, entry: &Entry<F>, number: u32) {
         entry.set_state(entry.state().with(State::CONFIRMED | State::DYING | State::ABANDONED));
-        self.agenda.urge(number);
+        self.depart(number);
     }
 
     /// Ends a connection: no packet finds it any more, the next sweep frees it. `false`: someone else did.
@@ -306,7 +309,7 @@ impl<F: Family> Table<F> {
             match entry.change_state(seen, seen.with(bits)) {
                 // The index slots go with the sweep; lookups skip them because of the state.
                 Ok(()) => {
-                    self.agenda.urge(number);
+                    self.depart(number);
                     return true;
                 }
                 Err(now) => seen = now,
@@ -339,16 +342,6 @@ impl<F: Family> Table<F> {
     /// A copy for lists. The caller is inside.
     pub(super) fn view(&self, number: u32, timeouts: &TimeoutPolicy) -> ConnectionView {
         expire::view(self, number, timeouts)
-    }
-
-    /// The SYN of the client that this connection's packets contradicted, if it is still remembered.
-    pub(super) fn ignored_syn(&self, found: &Found<'_, F>) -> Option<IgnoredSyn> {
-        self.ignored_syns.get(found.number)
-    }
-
-    /// Remembers such a SYN.
-    pub(super) fn ignore_syn(&self, found: &Found<'_, F>, syn: IgnoredSyn) {
-        self.ignored_syns.put(found.number, syn);
     }
 
     /// Numbers of entries that may be in use.
@@ -400,6 +393,7 @@ impl<F: Family> Table<F> {
     /// Frees entries that nobody can see any more.
     pub(super) fn free(&self, numbers: &[u32]) {
         numbers.iter().for_each(|number| self.extensions.release(*number));
+        self.departed.left(numbers.len());
         for batch in numbers.chunks(BATCH as usize) {
             self.free.push(self.entries.items(), batch);
         }

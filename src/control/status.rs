@@ -31,6 +31,7 @@ impl Daemon {
             draining: self.draining.lines().iter().map(describe_draining).collect(),
             connections: admin::Connections {
                 count: self.datapath.conntrack.count() as u64,
+                ending: self.datapath.conntrack.ending() as u64,
                 capacity: self.datapath.conntrack.capacity() as u64,
                 bytes: self.datapath.conntrack.bytes() as u64,
                 expected: self.datapath.conntrack.expectations().count() as u64,

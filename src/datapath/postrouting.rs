@@ -11,7 +11,9 @@ use super::tuples::Lookup;
 use super::verdict::{Verdict, Way};
 use super::{DropReason, Frame, PortId, expected};
 use crate::conntrack::l4proto::{self, L4Proto, Packet as Whole, gre::Gre};
-use crate::conntrack::{Confirmed, DestroyReason, Direction, EventKind, Found, Owner, State, Table, Unconfirmed, Visit};
+use crate::conntrack::{
+    Confirmed, ConnectionView, DestroyReason, Direction, EventKind, Found, Owner, Room, State, Table, Unconfirmed, Visit,
+};
 use crate::nat::{Allocation, Sources, manip_pkt, recompute_checksum, unique_tuple};
 use crate::packet::Headers;
 use crate::service::BackendId;
@@ -99,20 +101,24 @@ fn extend<F: Tracked>(table: &Table<F>, connection: &Unconfirmed<'_, F>, opening
     }
 }
 
-/// In a full table another connection gives way. Its entry is this worker's from one of the next bursts on: the newcomer takes one
+/// In a full table the place of one that has ended is taken, or another connection gives way. Its entry is this worker's from one of the next bursts on: the newcomer takes one
 /// that was given up before, if there is one.
 #[cold]
 #[inline(never)]
 fn make_room<F: Tracked, const HOOKED: bool>(context: &mut Context<'_, HOOKED>, visit: &mut Visit<'_>, lookup: &Lookup<F>) {
     let (snapshot, now) = (context.snapshot, context.now);
     let table = F::table(&context.datapath.conntrack);
-    let Some(evicted) = table.early_drop(F::hoard(visit), lookup.hash, snapshot.spared, now, &snapshot.timeouts) else { return };
+    let mut closed = |connection: &ConnectionView| {
+        context.datapath.conntrack.conncount().closed(connection);
+        if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
+            backend.member.connection_closed();
+        }
+    };
+    let room = table.early_drop(F::hoard(visit), lookup.hash, snapshot.spared, (now, &snapshot.timeouts), &mut closed);
+    let Room::Evicted(evicted) = room else { return };
+    closed(&evicted);
     context.tally.early_drops += 1;
     context.tally.ended += 1;
-    context.datapath.conntrack.conncount().closed(&evicted);
-    if let Some(backend) = snapshot.backend(BackendId(evicted.backend)) {
-        backend.member.connection_closed();
-    }
     if context.teller.is_heard() {
         context.teller.tell(EventKind::Destroy(DestroyReason::EarlyDrop), now, evicted);
     }

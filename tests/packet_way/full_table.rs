@@ -172,6 +172,98 @@ fn what_gave_way_is_not_used_while_somebody_may_look_at_it() {
     assert!(knock(&mut world, family, 3000..3100).len() > 50);
 }
 
+/// The SNAT address and port that a frame toward a backend came from.
+fn snat_of(family: Family, sent: &[u8]) -> SocketAddr {
+    let l4 = if family == Family::V4 { 34 } else { 54 };
+    SocketAddr::new(family.snat(), u16::from_be_bytes([sent[l4], sent[l4 + 1]]))
+}
+
+/// SYNs of these clients, `together` a burst, that their backend refuses at once. How many of them had a place.
+fn knock_in_vain(world: &mut World, family: Family, numbers: std::ops::Range<u16>, together: usize) -> usize {
+    let (vip, backend) = (family.vip(), family.backend());
+    let mut served = 0;
+    for numbers in numbers.collect::<Vec<_>>().chunks(together) {
+        let frame = |number: &u16| world.arriving(FRONT, &tcp(client(family, *number), vip, SYN)).frame();
+        let frames: Vec<_> = numbers.iter().map(frame).collect();
+        let fates = world.burst(FRONT, &frames);
+        assert!(fates.iter().all(|(fate, _)| matches!(fate, Fate::Transmit(_) | Fate::Drop(DropReason::TableFull))), "{fates:?}");
+        let sent = world.take_sent(BACK);
+        served += sent.len();
+        let refusal = |sent: &Vec<u8>| world.arriving(BACK, &tcp(backend, snat_of(family, sent), RST_ACK)).frame();
+        let refusals: Vec<_> = sent.iter().map(refusal).collect();
+        assert!(world.burst(BACK, &refusals).iter().all(|(fate, _)| matches!(fate, Fate::Transmit(_))));
+        world.take_sent(FRONT);
+    }
+    served
+}
+
+/// A backend that refuses leaves room behind, also before the control thread comes to it: nobody gives way, and newcomers are served.
+#[test]
+fn a_flood_that_is_refused_takes_no_room_from_anybody() {
+    for (family, spared) in [(Family::V4, Spared::Nobody), (Family::V4, Spared::Established), (Family::V6, Spared::Nobody)] {
+        let mut world = world(spared);
+        let kept: BTreeMap<u16, SocketAddr> = (0..700).map(|number| (number, bring(&mut world, family, number, &[]))).collect();
+        let served = knock_in_vain(&mut world, family, 2000..12_000, 3);
+        assert!(served >= 9900, "{served} of 10000 had a place");
+        assert_eq!((world.counted()["early_drops"], world.datapath.conntrack.count()), (0, 700));
+        let ending = world.datapath.conntrack.ending();
+        assert!((200..=300).contains(&ending), "places that wait are told of: {ending}");
+        for (number, snat) in kept {
+            world.goes_on(&tcp(client(family, number), family.vip(), ACK), snat, family.backend());
+        }
+        world.sweep();
+        world.sweep();
+        let backend = world.backends.iter().find(|backend| backend.address() == family.backend()).unwrap();
+        assert_eq!((world.datapath.conntrack.ending(), backend.member.connections()), (0, 700));
+        assert_eq!(knock(&mut world, family, 20_000..20_200).len(), 200, "their places are free");
+    }
+}
+
+/// Places of connections that have ended and that somebody may still look at: newcomers have none, and nobody is given up for them.
+#[test]
+fn nobody_assured_gives_way_while_places_are_about_to_be_free() {
+    let family = Family::V4;
+    for is_swept in [false, true] {
+        let mut world = world(Spared::Nobody);
+        for number in 0..900 {
+            bring(&mut world, family, number, &[]);
+        }
+        assert_eq!(knock_in_vain(&mut world, family, 2000..2100, 20), 100);
+        let mut other = world.datapath.conntrack.walker().unwrap();
+        let visit = other.enter();
+        if is_swept {
+            world.sweep();
+        }
+        assert_eq!(knock(&mut world, family, 3000..3500), [0; 0]);
+        assert_eq!((world.counted()["early_drops"], world.datapath.conntrack.count()), (0, 900));
+        drop(visit);
+        world.sweep();
+        let served = knock(&mut world, family, 4000..4100);
+        assert!(served.len() >= 70, "{} of 100", served.len());
+        assert!((0..900).all(|number| is_known(&world, family, number)));
+    }
+}
+
+/// A connection that was ended by others leaves its place to a newcomer, too: it is not told twice, and not counted twice.
+#[test]
+fn what_was_deleted_makes_room_at_once() {
+    let family = Family::V6;
+    let mut world = world(Spared::Established);
+    for number in 0..CAPACITY {
+        bring(&mut world, family, number, &[]);
+    }
+    let mut listener = world.datapath.conntrack.listen().unwrap();
+    assert!((0..100).all(|number| world.delete(client(family, number), family.vip())));
+    assert_eq!(told(&mut world, &mut listener).len(), 100);
+    let served = knock(&mut world, family, 2000..2050);
+    assert!((30..50).contains(&served.len()), "all but those of the first burst: {}", served.len());
+    assert_eq!(told(&mut world, &mut listener), vec!["new"; served.len()]);
+    assert_eq!(world.datapath.conntrack.count(), 900 + served.len());
+    world.sweep();
+    let backend = world.backends.iter().find(|backend| backend.address() == family.backend()).unwrap();
+    assert_eq!(backend.member.connections() as usize, world.datapath.conntrack.count());
+}
+
 #[test]
 fn early_drops_and_everything_else_are_told() {
     let family = Family::V4;
