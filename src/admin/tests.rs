@@ -3,7 +3,7 @@
 use super::*;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,6 +205,17 @@ fn a_killed_daemons_socket_is_taken_over_and_a_file_is_not() {
     std::fs::write(&file, "data").unwrap();
     assert_eq!(bind(&file).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "data");
+}
+
+#[test]
+fn a_socket_that_somebody_listens_at_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("other.sock");
+    let other = UnixListener::bind(&path).unwrap();
+    assert_eq!(bind(&path).unwrap_err().to_string(), "another program listens there");
+    drop(other.accept().unwrap());
+    UnixStream::connect(&path).unwrap();
+    other.accept().unwrap();
 }
 
 #[test]

@@ -76,8 +76,11 @@ impl Replay {
         let mut writer = self.output.as_deref().map(Writer::create).transpose()?;
         let mut machine = Machine::new(config)?;
         while let Some(packet) = reader.next()? {
-            for sent in machine.receive(packet.at, &packet.bytes) {
-                writer.as_mut().map_or(Ok(()), |writer| writer.write(packet.at, &sent)).context("writing the output capture")?;
+            for sent in machine.receive(packet.time, &packet.bytes) {
+                writer
+                    .as_mut()
+                    .map_or(Ok(()), |writer| writer.write(packet.time, &sent))
+                    .context("writing the output capture")?;
             }
         }
         writer.map_or(Ok(()), Writer::finish).context("writing the output capture")?;

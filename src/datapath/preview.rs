@@ -4,7 +4,8 @@ use super::admission::{Nobody, nobody, would_strike};
 use super::prerouting::{check_source, target};
 use super::verdict::{Verdict, Way};
 use super::{Datapath, DropReason, NextHop, Unreachable};
-use crate::conntrack::{ConnectionView, Direction, Expectation, Millis};
+use crate::conntrack::{ConnectionView, Direction, Expectation, Family, Millis, V4, V6};
+use crate::packet::{Malformed, ipv4, ipv6, tcp};
 use crate::schedule::Request;
 use crate::service::{Backend, Limit, OverLimit, Protocol, Service, Snapshot};
 use std::net::{IpAddr, SocketAddr};
@@ -63,6 +64,9 @@ pub enum Next {
 impl Datapath {
     /// What would become of a packet from `source` to `destination`; a TCP packet is taken for a SYN.
     pub fn preview(&self, protocol: Protocol, source: SocketAddr, destination: SocketAddr, now: Millis) -> Preview {
+        if let Err(malformed) = check_ends(protocol, source, destination) {
+            return Preview::Dropped(malformed.into());
+        }
         let snapshot = self.snapshot.load();
         if let Some((view, direction)) = self.conntrack.find(protocol.number(), source, destination, &snapshot.timeouts) {
             return Preview::Known(Box::new(view), direction);
@@ -76,9 +80,6 @@ impl Datapath {
         };
         if !service.access.allows(source.ip()) {
             return Preview::Dropped(DropReason::AccessDenied);
-        }
-        if source.ip() == destination.ip() {
-            return Preview::Dropped(DropReason::OwnSource);
         }
         if let Err(reason) = check_source(&self.next_hops, &snapshot, source.ip()) {
             return Preview::Dropped(reason);
@@ -141,6 +142,18 @@ impl Datapath {
             Err(Unreachable::NoRoute) => Next::NoRoute,
         }
     }
+}
+
+/// What the parser asks of addresses and ports. Ends of two families are no packet: no service will be found.
+fn check_ends(protocol: Protocol, source: SocketAddr, destination: SocketAddr) -> Result<(), Malformed> {
+    if let Some(addresses) = V4::from_addresses(source.ip(), destination.ip()) {
+        ipv4::check_source(addresses)?;
+    }
+    if let Some(addresses) = V6::from_addresses(source.ip(), destination.ip()) {
+        ipv6::check_source(addresses)?;
+    }
+    let ports = u32::from(source.port()) << 16 | u32::from(destination.port());
+    if protocol.has_ports() { tcp::check_ports(ports) } else { Ok(()) }
 }
 
 fn preview_over<'a>(service: &'a Service, limit: Limit, request: &Request) -> Way<(&'a Arc<Backend>, Why)> {

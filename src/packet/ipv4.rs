@@ -70,8 +70,11 @@ pub(super) fn is_fixed_header_right(fixed: &[u8; HEADER]) -> bool {
 }
 
 /// A host on another machine has none of these as its address (RFC 1122, section 3.2.1.3; RFC 6890).
+///
+/// # Errors
+/// When the source, the upper half of `addresses`, is one of them, or the destination.
 #[inline(always)]
-pub(super) fn check_source(addresses: u64) -> Result<(), Malformed> {
+pub fn check_source(addresses: u64) -> Result<(), Malformed> {
     let source = (addresses >> 32) as u32;
     let destination = addresses as u32;
     let first = source >> 24;

@@ -49,7 +49,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Ipv6, Malformed> {
     if total > bytes.len() {
         return Err(Malformed::IpTotalLength);
     }
-    check_source(fixed)?;
+    check_source(addresses(fixed))?;
     let protocol = fixed[NEXT_HEADER];
     match protocol {
         HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS => walk_extensions(&bytes[..total], protocol),
@@ -59,16 +59,24 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Ipv6, Malformed> {
 
 /// RFC 4291, sections 2.5.2, 2.5.3 and 2.7: unspecified, loopback and multicast are never the source of a packet that is forwarded. Nor is
 /// an IPv4-mapped address (section 2.5.5.2): RFC 6890 keeps those off the wire, and the kernel drops them.
+///
+/// # Errors
+/// When the source, the first two of the four words, is one of those, or the destination.
 #[inline(always)]
-pub(super) fn check_source(fixed: &[u8; HEADER]) -> Result<(), Malformed> {
-    let source = (be64(fixed, ADDRESSES), be64(fixed, ADDRESSES + 8));
-    if fixed[ADDRESSES] == 0xff || (source.0 == 0 && (source.1 <= 1 || source.1 >> 32 == 0xffff)) {
+pub fn check_source([s0, s1, d0, d1]: [u64; 4]) -> Result<(), Malformed> {
+    if s0 >> 56 == 0xff || (s0 == 0 && (s1 <= 1 || s1 >> 32 == 0xffff)) {
         return Err(Malformed::MartianSource);
     }
-    if source == (be64(fixed, ADDRESSES + 16), be64(fixed, ADDRESSES + 24)) {
+    if (s0, s1) == (d0, d1) {
         return Err(Malformed::SourceIsDestination);
     }
     Ok(())
+}
+
+/// Source and destination of the fixed header, two words each.
+#[inline(always)]
+pub(super) fn addresses(fixed: &[u8; HEADER]) -> [u64; 4] {
+    std::array::from_fn(|word| be64(fixed, ADDRESSES + 8 * word))
 }
 
 #[cold]

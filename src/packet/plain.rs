@@ -102,7 +102,7 @@ pub fn parse_plain_v6(bytes: &[u8]) -> Option<Plain> {
         && head[L3] >> 4 == 6
         && L4 + payload <= bytes.len()
         && bytes.len() <= usize::from(u16::MAX);
-    ipv6::check_source(head[L3..L4].first_chunk()?).ok()?;
+    ipv6::check_source(ipv6::addresses(head[L3..L4].first_chunk()?)).ok()?;
     tcp::check_ports(be32(head, L4)).ok()?;
     let (transport, flags, is_whole) = match head[L3 + ipv6::NEXT_HEADER] {
         6 => {

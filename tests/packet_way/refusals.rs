@@ -4,7 +4,8 @@ use super::packet::{ACK, FIN_ACK, PSH_ACK, Packet, RST, SYN, SYN_ACK, icmp, tcp,
 use super::world::{BACK, FAMILIES, FRONT, Family, Setup, World, is_tcp};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
-use weir::datapath::{DropReason, Fate};
+use weir::datapath::{DropReason, Fate, Preview};
+use weir::service::Protocol;
 
 fn address(address: &str) -> SocketAddr {
     address.parse().unwrap()
@@ -57,16 +58,28 @@ fn tcp_that_the_state_does_not_allow() {
     }
 }
 
+/// `weir explain` says the same.
+#[track_caller]
+fn foreseen(source: SocketAddr, destination: SocketAddr, reason: DropReason) {
+    let world = World::default();
+    let preview = world.datapath.preview(Protocol::Tcp, source, destination, world.now);
+    assert!(matches!(preview, Preview::Dropped(found) if found == reason), "{source}: {preview:?}");
+}
+
 #[test]
 fn bad_addresses_and_ports() {
     let vip = Family::V4.vip();
     for source in ["0.0.0.0:1", "127.0.0.1:1", "224.0.0.1:1", "255.255.255.255:1", "240.1.2.3:1"] {
         refused(&tcp(address(source), vip, SYN), DropReason::MartianSource);
         refused(&udp(address(source), vip), DropReason::MartianSource);
+        foreseen(address(source), vip, DropReason::MartianSource);
     }
-    for source in ["[::]:1", "[::1]:1", "[ff02::1]:1"] {
+    for source in ["[::]:1", "[::1]:1", "[ff02::1]:1", "[::ffff:192.0.2.1]:1"] {
         refused(&udp(address(source), Family::V6.vip()), DropReason::MartianSource);
+        foreseen(address(source), Family::V6.vip(), DropReason::MartianSource);
     }
+    foreseen(address("192.0.2.1:0"), vip, DropReason::PortZero);
+    foreseen(SocketAddr::new(vip.ip(), 1), vip, DropReason::OwnSource);
     for family in FAMILIES {
         let (client, vip) = (family.client(), family.vip());
         let zero = |mut address: SocketAddr| {

@@ -44,6 +44,19 @@ fn an_output_that_is_an_input_is_refused() {
     }
 }
 
+/// `tcpdump -s`: the header names a length that packets were longer than.
+#[test]
+fn a_capture_with_a_snap_length_is_read() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/replay/golden").join(CASES[0].name);
+    let mut capture = read(&directory.join("in.pcap"));
+    capture[16..20].copy_from_slice(&40u32.to_le_bytes());
+    std::fs::write(scratch.path().join("in.pcap"), capture).expect("the capture");
+    std::fs::copy(directory.join("weir.toml"), scratch.path().join("weir.toml")).expect("the config");
+    let report = replay(scratch.path(), &scratch.path().join("out.pcap"));
+    assert_eq!(report, String::from_utf8(read(&directory.join("expected.json"))).expect("text"));
+}
+
 fn regenerate(case: &Case, directory: &Path) {
     std::fs::create_dir_all(directory).expect("the case's directory");
     std::fs::write(directory.join("weir.toml"), case.config).expect("the config");

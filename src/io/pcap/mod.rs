@@ -5,13 +5,13 @@ mod read;
 mod write;
 
 pub use error::PcapError;
+pub use read::{CaptureReader, Captured};
 pub use write::Format;
 
 use super::Ports;
 use super::settle::{Settled, count_received, count_sent, settle_originated, settle_received};
 use crate::datapath::{BURST, Counters, DropReason, Frame, PortId};
 use arrayvec::ArrayVec;
-use read::{CaptureReader, Captured};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;

@@ -13,18 +13,21 @@ const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
 /// One captured frame.
 #[derive(Debug)]
-pub(super) struct Captured {
-    pub(super) bytes: Vec<u8>,
-    pub(super) time: Duration,
+pub struct Captured {
+    /// From the Ethernet header on, as much as was captured.
+    pub bytes: Vec<u8>,
+    /// Since the capture's epoch, 1970 in most.
+    pub time: Duration,
     /// Number of its interface in the capture; 0 where a file has only one.
     pub(super) interface: u32,
     pub(super) interface_name: Option<String>,
 }
 
-type Source = Box<dyn Read>;
+/// Where a capture is read from.
+pub(super) type Source = Box<dyn Read>;
 
 /// A capture that is read frame by frame.
-pub(super) struct CaptureReader {
+pub struct CaptureReader {
     file: File,
     /// Frames read.
     frames: u64,
@@ -38,7 +41,11 @@ enum File {
 }
 
 impl CaptureReader {
-    pub(super) fn new(mut input: Source) -> Result<Self, PcapError> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// When it is of neither format, or of another link than Ethernet.
+    pub fn new(mut input: Box<dyn Read>) -> Result<Self, PcapError> {
         let mut magic = Vec::new();
         input.by_ref().take(4).read_to_end(&mut magic)?;
         let format = magic.clone();
@@ -64,7 +71,8 @@ impl CaptureReader {
     }
 
     /// The next frame, `None` at the end.
-    pub(super) fn next(&mut self) -> Option<Result<Captured, PcapError>> {
+    #[allow(clippy::should_implement_trait)] // an error is not the end of an iterator, but of the reading
+    pub fn next(&mut self) -> Option<Result<Captured, PcapError>> {
         self.frames += 1;
         let captured = match &mut self.file {
             File::Classic(reader) => next_classic(reader, self.frames),

@@ -38,6 +38,21 @@ pub enum XskError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// `mode = "zero-copy"` of one interface, and the driver of another one does not.
+    #[error(
+        "interface {insists} asks for zero-copy, but interface {interface} queue {queue} refused it: {source}; {}; interfaces share frames, so all of them have it or none",
+        why_refused(source)
+    )]
+    ZeroCopyShared {
+        /// The interface with that mode.
+        insists: String,
+        /// The other one.
+        interface: String,
+        /// Its queue.
+        queue: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// Somebody else has the queue.
     #[error(
         "interface {interface} queue {queue}: another program or socket holds it (EBUSY for {seconds} s); stop that program, `ss --xdp -p` names it"

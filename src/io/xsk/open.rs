@@ -15,11 +15,16 @@ pub(super) fn bind_all(bindings: &[Binding], settings: &Settings) -> Result<(Fra
     check_ports(bindings)?;
     let frame_size = frame_size(bindings, settings)?;
     if ladder(bindings)? == Ladder::ZeroCopyFirst {
-        match bind_as(Ask::ZeroCopy, bindings, settings, frame_size) {
-            Err(XskError::ZeroCopyRefused { interface, queue, source }) if !insists(bindings) => {
+        match (bind_as(Ask::ZeroCopy, bindings, settings, frame_size), insisting(bindings).next()) {
+            (Err(XskError::ZeroCopyRefused { interface, queue, source }), None) => {
                 tracing::info!(interface, queue, "no zero-copy ({source}): frames are copied");
             }
-            outcome => return outcome,
+            (Err(XskError::ZeroCopyRefused { interface, queue, source }), Some(insists))
+                if insisting(bindings).all(|other| other.interface != interface) =>
+            {
+                return Err(XskError::ZeroCopyShared { insists: insists.interface.clone(), interface, queue, source });
+            }
+            (outcome, _) => return outcome,
         }
     }
     bind_as(Ask::Copy, bindings, settings, frame_size)
@@ -36,8 +41,7 @@ fn ladder(bindings: &[Binding]) -> Result<Ladder, XskError> {
         matches!(binding.mode, Mode::Copy | Mode::Generic)
             || (binding.attached == Attached::Generic && binding.mode != Mode::ZeroCopy)
     };
-    let insisting = bindings.iter().find(|binding| binding.mode == Mode::ZeroCopy);
-    match (insisting, bindings.iter().find(copies)) {
+    match (insisting(bindings).next(), bindings.iter().find(copies)) {
         (Some(insists), Some(refuses)) => {
             Err(XskError::MixedModes { insists: insists.interface.clone(), refuses: refuses.interface.clone() })
         }
@@ -46,8 +50,8 @@ fn ladder(bindings: &[Binding]) -> Result<Ladder, XskError> {
     }
 }
 
-fn insists(bindings: &[Binding]) -> bool {
-    bindings.iter().any(|binding| binding.mode == Mode::ZeroCopy)
+fn insisting(bindings: &[Binding]) -> impl Iterator<Item = &Binding> {
+    bindings.iter().filter(|binding| binding.mode == Mode::ZeroCopy)
 }
 
 /// The smallest frame that holds a packet of the largest MTU, unless one is set.
