@@ -44,13 +44,7 @@ impl Walk for UdpWalk {
     fn explain(&self, seen: &Seen<'_>) -> Option<Difference> {
         let (weir, kernel) = (seen.both.weir.shown.as_ref()?, seen.both.kernel.shown.as_ref()?);
         let is_forwarded = seen.both.weir.forwarded && seen.both.kernel.forwarded;
-        let (udp, stream) = (seen.timeouts.udp / 1000, seen.timeouts.udp_stream / 1000);
-        let longer = weir.left == stream && (udp - 2..=udp).contains(&kernel.left);
         let both_ways = is_forwarded && weir.seen_reply && kernel.seen_reply;
-        let is_young = seen.age < Duration::from_secs(3);
-        if both_ways && is_young && weir.assured && !kernel.assured && longer {
-            return Some(("the client's next datagram makes a stream", Then::SetTimeout));
-        }
         let was_replied = seen.before.is_some_and(|before| before.seen_reply && !before.assured);
         let is_old = seen.age >= Duration::from_secs(2);
         let by_the_backend = seen.message.from == Side::Backend && was_replied && is_old;

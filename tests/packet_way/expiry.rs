@@ -2,6 +2,7 @@
 
 use super::packet::{ACK, FIN_ACK, RST, SYN, SYN_ACK, tcp, udp};
 use super::world::{BACK, FAMILIES, FRONT, Family, World};
+use weir::conntrack::l4proto::STREAM_AFTER;
 use weir::conntrack::{TcpState, Timeouts};
 use weir::datapath::DropReason;
 use weir::service::Protocol;
@@ -80,7 +81,7 @@ fn each_tcp_state_lasts_as_long_as_its_timeout() {
 }
 
 #[test]
-fn udp_lasts_longer_once_the_client_goes_on_after_a_reply() {
+fn udp_lasts_longer_if_the_client_goes_on_two_seconds_after_it_began() {
     for family in FAMILIES {
         let (client, vip, backend) = (family.client(), family.vip(), family.backend());
         let mut world = World::default();
@@ -100,6 +101,22 @@ fn udp_lasts_longer_once_the_client_goes_on_after_a_reply() {
 
         world.opens(&udp(client, vip), backend);
         world.pass(timeouts.udp);
+        assert_eq!(world.sweep().len(), 1);
+
+        // Three datagrams at once are a forger's, who is answered, too; two seconds later somebody must still be there.
+        let snat = world.opens(&udp(client, vip), backend);
+        for wait in [0, STREAM_AFTER - 1] {
+            world.pass(wait);
+            world.comes_back(&udp(backend, snat), vip, client);
+            world.goes_on(&udp(client, vip), snat, backend);
+            assert!(!world.find(Protocol::Udp, client, vip).unwrap().0.assured);
+        }
+        world.pass(1);
+        world.comes_back(&udp(backend, snat), vip, client);
+        assert!(!world.find(Protocol::Udp, client, vip).unwrap().0.assured, "the backend alone");
+        world.goes_on(&udp(client, vip), snat, backend);
+        assert!(world.find(Protocol::Udp, client, vip).unwrap().0.assured);
+        world.pass(timeouts.udp_stream);
         assert_eq!(world.sweep().len(), 1);
 
         // Whatever the backend says, the client may be a forged one.

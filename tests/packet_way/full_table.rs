@@ -4,6 +4,7 @@ use super::packet::{ACK, FIN_ACK, Packet, RST, RST_ACK, SYN, SYN_ACK, tcp, udp};
 use super::world::{BACK, FAMILIES, FRONT, Family, Setup, World};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use weir::conntrack::l4proto::STREAM_AFTER;
 use weir::conntrack::{DestroyReason, EventKind, Heard, Spared};
 use weir::datapath::{BURST, DropReason, Fate};
 use weir::service::Protocol;
@@ -87,14 +88,18 @@ fn datagrams_and_echoes_of_forged_sources_give_way_also_when_they_were_answered(
                 let client = client(family, number);
                 let snat = world.opens(&udp(client, vip), backend);
                 world.comes_back(&udp(backend, snat), vip, client);
-                world.goes_on(&udp(client, vip), snat, backend);
                 (number, snat)
             })
             .collect();
+        world.pass(STREAM_AFTER);
+        for (number, snat) in &streams {
+            world.goes_on(&udp(client(family, *number), vip), *snat, backend);
+        }
         for number in 200..CAPACITY {
             let client = client(family, number);
             let snat = world.opens(&udp(client, vip), backend);
             world.comes_back(&udp(backend, snat), vip, client);
+            world.goes_on(&udp(client, vip), snat, backend);
         }
         let served = knock(&mut world, family, 2000..2300);
         assert!(served.len() >= 250, "{} of 300 newcomers had a place", served.len());
@@ -329,6 +334,7 @@ fn what_is_told_counts_the_packet_that_it_is_told_of() {
     let snat = world.opens(&udp(first, vip), backend);
     world.comes_back(&udp(backend, snat), vip, first);
     world.comes_back(&udp(backend, snat), vip, first);
+    world.pass(STREAM_AFTER);
     world.goes_on(&udp(first, vip), snat, backend);
     world.goes_on(&udp(first, vip), snat, backend);
     assert_eq!(accounts(&mut listener), [("new", [1, 0]), ("update", [1, 1]), ("assured", [2, 2])]);

@@ -3,6 +3,7 @@
 use super::shape::Shape;
 use super::traffic::{Burst, ReplySide, is_forwarded};
 use crate::conntrack::Millis;
+use crate::conntrack::l4proto::STREAM_AFTER;
 use crate::datapath::{BURST, Counters, Datapath, Fate, Frame, Lane};
 use crate::packet::tcp::flag;
 use anyhow::{Context, ensure};
@@ -66,8 +67,9 @@ impl Subject {
         Ok((sides, spent))
     }
 
-    /// SYN/ACK and ACK of all connections.
+    /// SYN/ACK and ACK of all connections, so much later that datagrams make streams.
     pub(super) fn establish(&mut self, sides: &[ReplySide]) -> anyhow::Result<()> {
+        self.now = self.now.after(STREAM_AFTER);
         for (chunk, first) in sides.chunks(BURST).zip((0..).step_by(BURST)) {
             for (at, side) in chunk.iter().enumerate() {
                 self.burst.write_reply(at, *side, flag::SYN | flag::ACK);

@@ -6,7 +6,7 @@
 //! The call ids of PPTP (RFC 2637) are chosen by each side for itself and told over its TCP connection, which is not read here: its
 //! packets are tracked by their addresses alone, as those without a key.
 
-use super::{Connection, Invalid, L4Proto, Packet, Settings, Step, Wish, note_stream};
+use super::{Connection, Invalid, L4Proto, Packet, Settings, Step, Wish, note_birth, note_stream};
 use crate::conntrack::{Entry, Family, State, TcpState, Timeouts};
 use crate::packet::{Ip, gre};
 
@@ -33,8 +33,12 @@ impl L4Proto for Gre {
         Ok(State::new(Self::NUMBER, TcpState::None))
     }
 
+    fn begin<F: Family>(entry: &Entry<F>, _: Packet<'_>) {
+        note_birth(entry);
+    }
+
     fn packet<F: Family>(connection: &Connection<'_, F>, _: Packet<'_>) -> Result<Step, Invalid> {
-        note_stream(connection.found.entry, connection.found.direction);
+        note_stream(connection.found.entry, connection.found.direction, connection.now.millis);
         Ok(Step::Accept)
     }
 

@@ -20,13 +20,14 @@ pub use named_states::{DccpState, SctpState};
 pub use tcp::TcpState;
 pub use wish::Wish;
 
-use super::{Direction, Entry, Family, Found, Now, State, Table, Timeouts};
+use super::{Direction, Entry, Family, Found, Millis, Now, State, Table, Timeouts};
 use crate::packet::{Headers, Ip, Payload, checksum, ipv4, ipv6};
 use dccp::Dccp;
 use gre::Gre;
 use icmp::Icmp;
 use icmpv6::Icmpv6;
 use sctp::Sctp;
+use std::sync::atomic::Ordering::Relaxed;
 use tcp::Tcp;
 use udp::Udp;
 
@@ -365,12 +366,24 @@ fn note_reply<F: Family>(entry: &Entry<F>, direction: Direction) {
     note(entry, |_| if direction == Direction::Reply { State::SEEN_REPLY } else { 0 });
 }
 
-/// The same, and that the client goes on after a reply, which makes it a stream: whoever forges a source gets a reply to a single packet,
-/// too, so that alone assures nothing.
-fn note_stream<F: Family>(entry: &Entry<F>, direction: Direction) {
+/// Milliseconds from its first packet on after which a connection of UDP or GRE may become a stream: the kernel's two seconds
+/// (`nf_conntrack_udp_packet`).
+pub const STREAM_AFTER: u32 = 2000;
+
+/// Notes when a connection of a protocol without states began: the time of its first packet, which is being handled.
+fn note_birth<F: Family>(entry: &Entry<F>) {
+    entry.side(Direction::Original).words[1].store(entry.last_seen().0, Relaxed);
+}
+
+/// The same as [`note_reply`], and that the client still goes on after a reply, which makes it a stream: whoever forges a source gets replies to a
+/// few packets, too, so those alone assure nothing.
+fn note_stream<F: Family>(entry: &Entry<F>, direction: Direction, now: Millis) {
+    let age = now.since(Millis(entry.side(Direction::Original).words[1].load(Relaxed)));
+    // Another worker's clock may be a little behind.
+    let is_old = (STREAM_AFTER..u32::MAX / 2).contains(&age);
     note(entry, |seen| match direction {
         Direction::Reply => State::SEEN_REPLY,
-        Direction::Original if seen.has(State::SEEN_REPLY) => State::ASSURED,
+        Direction::Original if is_old && seen.has(State::SEEN_REPLY) => State::ASSURED,
         Direction::Original => 0,
     });
 }

@@ -1,7 +1,7 @@
-//! UDP (RFC 768): a connection is as long as packets come; how long depends on whether the client went on after
-//! it was answered.
+//! UDP (RFC 768): a connection is as long as packets come; how long depends on whether the client still went on two seconds after
+//! its first datagram, and was answered.
 
-use super::{Connection, Invalid, L4Proto, Packet, Settings, Step, Wish, note_stream, put16};
+use super::{Connection, Invalid, L4Proto, Packet, Settings, Step, Wish, note_birth, note_stream, put16};
 use crate::conntrack::{Direction, Entry, Family, State, TcpState, Timeouts};
 use crate::packet::{Ip, be16, checksum, udp};
 
@@ -34,8 +34,12 @@ impl L4Proto for Udp {
         Ok(State::new(Self::NUMBER, TcpState::None))
     }
 
+    fn begin<F: Family>(entry: &Entry<F>, _: Packet<'_>) {
+        note_birth(entry);
+    }
+
     fn packet<F: Family>(connection: &Connection<'_, F>, _: Packet<'_>) -> Result<Step, Invalid> {
-        note_stream(connection.found.entry, connection.found.direction);
+        note_stream(connection.found.entry, connection.found.direction, connection.now.millis);
         Ok(Step::Accept)
     }
 
