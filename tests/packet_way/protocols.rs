@@ -297,6 +297,68 @@ fn verification_tags() {
     }
 }
 
+/// Whoever forges INITs does not know what the backend answers to them: neither they nor the answers take anything from the handshake.
+#[test]
+fn a_forged_init_disturbs_no_handshake() {
+    let (forged, answer) = (0x6666, 0x7777);
+    for family in FAMILIES {
+        for (before_ack, before_cookie, after_cookie) in
+            [(1, 0, 0), (0, 1, 0), (0, 0, 1), (3, 0, 0), (0, 3, 0), (1, 1, 1), (4, 4, 4)]
+        {
+            let mut it = Association::opened(family);
+            let mut forge = |it: &mut Association, times: u32| {
+                for time in 0..times {
+                    it.client(0, &[init(1, forged + time)]);
+                    it.backend(forged + time, &[init(2, answer + time)]);
+                }
+            };
+            forge(&mut it, before_ack);
+            // The client sends its own again, and the backend offers another tag each time.
+            it.client(0, &[init(1, CLIENT_TAG)]);
+            it.backend(CLIENT_TAG, &[init(2, BACKEND_TAG)]);
+            forge(&mut it, before_cookie);
+            it.backend_drops(0x5555, &[init(2, 9)], DropReason::SctpTag);
+            it.client(BACKEND_TAG, &[chunk(10, 0, b"cookie")]);
+            forge(&mut it, after_cookie);
+            it.client(BACKEND_TAG, &[chunk(10, 0, b"cookie")]);
+            it.backend(CLIENT_TAG, &[chunk(11, 0, b"")]);
+            assert_eq!(it.state(), "ESTABLISHED");
+            it.client(BACKEND_TAG, &[chunk(0, 3, b"data")]);
+            it.backend(CLIENT_TAG, &[chunk(3, 0, &[0; 12])]);
+            it.client_drops(answer, &[chunk(0, 3, b"data")], DropReason::SctpTag);
+        }
+    }
+}
+
+/// A client that begins anew with another tag before its handshake is over gets through, and the tags of the new one hold.
+#[test]
+fn a_client_that_restarts_within_its_handshake_gets_through() {
+    for answers in [0, 1, 2] {
+        let mut it = Association::opened(Family::V4);
+        for answer in 0..answers {
+            it.backend(CLIENT_TAG, &[init(2, BACKEND_TAG + answer)]);
+        }
+        it.client(0, &[init(1, 0x6666)]);
+        it.backend(0x6666, &[init(2, 0x7777)]);
+        it.client(0x7777, &[chunk(10, 0, b"cookie")]);
+        it.backend(0x6666, &[chunk(11, 0, b"")]);
+        it.client(0x7777, &[chunk(0, 3, b"data")]);
+        it.client_drops(BACKEND_TAG, &[chunk(0, 3, b"data")], DropReason::SctpTag);
+        it.backend_drops(CLIENT_TAG, &[chunk(3, 0, &[0; 12])], DropReason::SctpTag);
+        assert_eq!(it.state(), "ESTABLISHED");
+    }
+    // Of two answers to one INIT the client takes either.
+    for taken in [0, 1] {
+        let mut it = Association::opened(Family::V4);
+        it.backend(CLIENT_TAG, &[init(2, BACKEND_TAG)]);
+        it.client(0, &[init(1, CLIENT_TAG)]);
+        it.backend(CLIENT_TAG, &[init(2, BACKEND_TAG + 1)]);
+        it.client(BACKEND_TAG + taken, &[chunk(10, 0, b"cookie")]);
+        it.backend(CLIENT_TAG, &[chunk(11, 0, b"")]);
+        it.client(BACKEND_TAG + taken, &[chunk(0, 3, b"data")]);
+    }
+}
+
 #[test]
 fn an_association_that_is_refused() {
     let mut it = Association::opened(Family::V4);

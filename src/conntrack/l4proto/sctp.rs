@@ -6,7 +6,8 @@
 //!
 //! Verification tags (section 8.5) are what each side asks to be sent. INIT and INIT ACK only offer them; they hold from the COOKIE ECHO on,
 //! which shows that whoever offers is whom it is offered to. So a forged INIT takes nothing from an association that exists: the kernel
-//! takes the new tag at once.
+//! takes the new tag at once. Nor from one that begins: until a COOKIE ECHO has passed two exchanges of tags are remembered, the first one
+//! and the last one. An INIT ACK carries the tag of the INIT that it answers, a COOKIE ECHO that of the INIT ACK; so it decides.
 
 use super::{Connection, Invalid, L4Proto, Packet, SctpState, Settings, Step, Wish};
 use crate::conntrack::{Direction, Entry, Family, State, Timeouts};
@@ -162,8 +163,12 @@ fn advance(seen: State, direction: Direction, to: SctpState) -> State {
     state
 }
 
-/// The tags of an association, as packets of one direction see them. In each side: the tag that its packets must carry (word 0), and the
-/// one that its sender has offered for those of the other (word 1).
+/// In the half word of both sides: tags hold.
+const HOLDS: u16 = 1;
+
+/// The tags of an association, as packets of one direction see them. In each side: whether tags hold already (half), the tag that its sender
+/// has offered first for packets of the other side (word 1), and the tag that its own packets must carry, or before tags hold the one that it
+/// has offered last (word 0).
 struct Tags<'a> {
     own: crate::conntrack::Side<'a>,
     other: crate::conntrack::Side<'a>,
@@ -178,20 +183,30 @@ impl<'a> Tags<'a> {
         self.own.words[1].store(tag, Relaxed);
     }
 
+    /// The tag that packets of this side must carry; 0: none holds yet.
+    fn held(side: &crate::conntrack::Side<'_>) -> u32 {
+        if side.half.load(Relaxed) == HOLDS { side.words[0].load(Relaxed) } else { 0 }
+    }
+
+    /// Whether this side has offered `tag` for packets of the other one.
+    fn has_offered(side: &crate::conntrack::Side<'_>, tag: u32) -> bool {
+        let is_last = side.half.load(Relaxed) != HOLDS && side.words[0].load(Relaxed) == tag;
+        tag != 0 && (is_last || side.words[1].load(Relaxed) == tag)
+    }
+
     /// Section 8.5.1: whether a packet with this tag may carry the chunk. `Ok(false)`: it may, but says nothing about the association.
     fn check(&self, kind: u8, flags: u8, tag: u32, state: SctpState) -> Result<bool, Invalid> {
-        let (own, other) = (self.own.words[0].load(Relaxed), self.other.words[0].load(Relaxed));
-        // What the other side has offered for packets of this direction, and this side for those of the other.
-        let (offered, offers) = (self.other.words[1].load(Relaxed), self.own.words[1].load(Relaxed));
+        let (own, other) = (Self::held(&self.own), Self::held(&self.other));
+        let is_offered = Self::has_offered(&self.other, tag);
         let is_reflected = flags & chunk::REFLECTED != 0;
         let holds = own != 0 && tag == own;
         let fits = match kind {
             chunk::INIT => tag == 0,
-            chunk::INIT_ACK => offered != 0 && tag == offered,
-            chunk::COOKIE_ECHO => holds || offered != 0 && tag == offered,
+            chunk::INIT_ACK => is_offered,
+            chunk::COOKIE_ECHO => holds || is_offered,
             chunk::ABORT if holds || is_reflected && other != 0 && tag == other => true,
             chunk::ABORT => {
-                let answers_offer = tag != 0 && (tag == offered || is_reflected && tag == offers);
+                let answers_offer = is_offered || is_reflected && Self::has_offered(&self.own, tag);
                 // The answer to an INIT: while an association exists, that one may have been forged.
                 return if answers_offer { Ok(matches!(state, Closed | CookieWait)) } else { Err(Invalid::SctpTag) };
             }
@@ -201,19 +216,45 @@ impl<'a> Tags<'a> {
         if fits { Ok(true) } else { Err(Invalid::SctpTag) }
     }
 
-    /// Keeps the tags of a packet that has passed.
+    /// Keeps the tags of a packet that has passed. What this writes to the other side its next packet depends on, which answers this one.
     fn note(&self, transport: &[u8]) {
         let Some(first) = chunks(transport).next() else { return };
+        let tag = tag_of(transport);
         match first.kind {
-            chunk::INIT | chunk::INIT_ACK => self.offer(first.initiate_tag()),
-            // A retransmission: another INIT may have offered something since.
-            chunk::COOKIE_ECHO if tag_of(transport) == self.own.words[0].load(Relaxed) => {}
-            // Both offers hold now. This writes to the other side, too: its next packet is the answer to this one.
-            chunk::COOKIE_ECHO if tag_of(transport) == self.other.words[1].load(Relaxed) => {
-                self.own.words[0].store(tag_of(transport), Relaxed);
-                self.other.words[0].store(self.own.words[1].load(Relaxed), Relaxed);
+            // A client that has restarted, perhaps.
+            chunk::INIT | chunk::INIT_ACK if Self::held(&self.own) != 0 => self.offer(first.initiate_tag()),
+            // Sent again, or another one: its exchange is the last one now, the first one stays.
+            chunk::INIT if Self::has_offered(&self.own, first.initiate_tag()) => {}
+            chunk::INIT => self.note_last(first.initiate_tag(), 0),
+            chunk::INIT_ACK if Self::has_offered(&self.own, first.initiate_tag()) => {}
+            chunk::INIT_ACK if tag == self.other.words[1].load(Relaxed) && self.own.words[1].load(Relaxed) == 0 => {
+                self.offer(first.initiate_tag());
             }
+            // To the last INIT, or a further one to the first: a backend offers a new tag each time.
+            chunk::INIT_ACK => self.note_last(first.initiate_tag(), tag),
+            chunk::COOKIE_ECHO => self.hold(tag),
             _ => {}
+        }
+    }
+
+    /// The last exchange of tags: what this side offers, in answer to what.
+    fn note_last(&self, offer: u32, answered: u32) {
+        self.own.words[0].store(offer, Relaxed);
+        self.other.words[0].store(answered, Relaxed);
+    }
+
+    /// The exchange in which the other side has offered this tag holds from now on.
+    fn hold(&self, tag: u32) {
+        if Self::held(&self.own) == tag || !Self::has_offered(&self.other, tag) {
+            // A retransmission: another INIT may have offered something since.
+            return;
+        }
+        let is_first = self.other.words[1].load(Relaxed) == tag;
+        let offer = self.own.words[usize::from(is_first)].load(Relaxed);
+        for (side, offer, carries) in [(&self.own, offer, tag), (&self.other, tag, offer)] {
+            side.words[1].store(offer, Relaxed);
+            side.words[0].store(carries, Relaxed);
+            side.half.store(HOLDS, Relaxed);
         }
     }
 }
