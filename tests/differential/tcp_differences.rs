@@ -38,6 +38,7 @@ pub(crate) fn explain(before: &Known, seen: &Seen<'_>) -> Option<Difference> {
         ("a RST without ACK is looked at like any segment", tcp.is_reset_without_ack(), Then::Leave),
         ("a RST answers an ignored ACK by its number, not by its ACK", tcp.is_reset_by_ack(), Then::Leave),
         ("a challenge ACK shows that a SYN was not meant", tcp.is_late_answer(), Then::Leave),
+        ("a RST that is not believed shortens no timeout", tcp.is_shortened_by_reset(), Then::SetTimeout),
         ("SYN_SENT2 lasts as long as SYN_SENT", tcp.is_simultaneous(), Then::SetTimeout),
         ("what is dropped shortens no timeout", tcp.is_shortened(), Then::SetTimeout),
         ("what is unacknowledged follows from the numbers", tcp.is_unacknowledged_to_one(), Then::SetTimeout),
@@ -145,6 +146,17 @@ impl Tcp<'_> {
 }
 
 impl Tcp<'_> {
+    /// The kernel gives a connection the time of CLOSE until its next segment.
+    fn is_shortened_by_reset(&self) -> bool {
+        let (_, kernel) = self.seen.left();
+        let close = self.seen.timeouts.tcp_close / 1000;
+        self.seen.only_timeouts_differ()
+            && self.forwarded() == (true, true)
+            && self.flags() & RST != 0
+            && self.was(&STRICT)
+            && (close - 2..=close).contains(&kernel)
+    }
+
     /// SYN_RECV, while it closes, and behind a SYN that was ignored: the kernel believes every RST, or all that are not below what was
     /// acknowledged.
     fn is_reset_not_exact(&self) -> bool {

@@ -4,7 +4,7 @@
 use super::options::Offer;
 use super::states::{Cell, Kind, cell};
 use super::window::{Judged, Seen, Sides, before, tcp_in_window};
-use super::{IGNORED, LIBERAL, RESETTING, SIMULTANEOUS_OPEN, TcpState};
+use super::{IGNORED, LIBERAL, SIMULTANEOUS_OPEN, TcpState};
 use crate::conntrack::l4proto::Settings;
 use crate::conntrack::{Direction, State};
 use crate::packet::tcp::{Segment, flag};
@@ -149,11 +149,12 @@ fn reset(known: &mut Known, direction: Direction, segment: &Segment<'_>, setting
     if is_exact || maxack.is_none() {
         return enter_if_inside(known, direction, segment, settings, Close);
     }
-    // Not believed: nothing that it says is noted either, or it would make the next one an exact one.
+    // Not believed: nothing that it says is noted either, or it would make the next one an exact one. It makes the connection live neither
+    // longer nor, as in the kernel, shorter: two of them within the time in which a receiver sends one challenge would end it.
     let sides = known.sides;
     let verdict = enter_if_inside(known, direction, segment, settings, old);
     known.sides = sides;
-    verdict
+    if verdict == Verdict::Forward { Verdict::Ignore } else { verdict }
 }
 
 /// RFC 9293, section 3.10.7.3: who has sent a SYN believes a RST only if that acknowledges it.
@@ -195,13 +196,9 @@ fn enter_if_inside(known: &mut Known, direction: Direction, segment: &Segment<'_
 /// The state, and the bits that go with a segment that is believed.
 fn enter(known: &mut Known, kind: Kind, to: TcpState) -> Verdict {
     let (old, seen_reply) = (known.state.tcp(), known.state.has(State::SEEN_REPLY));
-    let mut state = known.state.with_tcp(to).without(IGNORED | RESETTING);
+    let mut state = known.state.with_tcp(to).without(IGNORED);
     if to == TcpState::SynSent2 {
         state = state.with(SIMULTANEOUS_OPEN);
-    }
-    if kind == Kind::Rst {
-        // A RST that was believed only half: if nothing follows, it was a true one.
-        state = if to == TcpState::Close { state } else { state.with(RESETTING) };
     }
     if seen_reply && matches!(old, TcpState::SynRecv | TcpState::Established) && to == TcpState::Established {
         state = state.with(State::ASSURED);

@@ -53,14 +53,12 @@ const LIBERAL: u32 = 1 << 28;
 const SIMULTANEOUS_OPEN: u32 = 1 << 29;
 /// The last segment was ignored: a SYN of the client that the table remembers, or in SYN_SENT an ACK of the backend.
 const IGNORED: u32 = 1 << 30;
-/// The last segment was a RST that was not believed.
-const RESETTING: u32 = 1 << 31;
 /// Those that follow from what was seen of the sides.
 const OF_SIDES: u32 = WINDOW_SCALE[0] | WINDOW_SCALE[1] | SACK_PERM[0] | SACK_PERM[1] | MAXACK_SET[0] | MAXACK_SET[1];
 
 /// Bits of the state word in which a live connection that data flows in differs from all others, and what they are.
 const STEADY: (u32, u32) = (
-    State::PROTOCOL_STATE | State::ASSURED | State::CONFIRMED | State::DYING | State::HELPER | IGNORED | RESETTING,
+    State::PROTOCOL_STATE | State::ASSURED | State::CONFIRMED | State::DYING | State::HELPER | IGNORED,
     (TcpState::Established as u32) << 8 | State::ASSURED | State::CONFIRMED,
 );
 
@@ -227,7 +225,6 @@ fn measure<F: Family>(table: &Table<F>, found: &Found<'_, F>, from: TcpState, to
 fn timeout<F: Family>(entry: &Entry<F>, state: State, timeouts: &Timeouts) -> u32 {
     use TcpState::{Close, CloseWait, Established, FinWait, LastAck, None, SynRecv, SynSent, SynSent2, TimeWait};
     let of_state = match state.tcp() {
-        _ if state.has(RESETTING) => timeouts.tcp_close,
         None | SynSent | SynSent2 => timeouts.tcp_syn_sent,
         SynRecv => timeouts.tcp_syn_recv,
         Established => timeouts.tcp_established,

@@ -222,11 +222,9 @@ fn only_an_exact_reset_closes() {
     walk.goes(sent(Reply, ACK, 1, 1, 500), Established);
     walk.goes(sent(Original, ACK, 1, 501, 0), Established);
     walk.ends(sent(Reply, RST, 500, 0, 0), Verdict::BadReset);
-    // In the window, not exact: forwarded, the connection stays, for a short time.
-    walk.goes(sent(Reply, RST, 502, 0, 0), Established);
-    assert!(walk.known.state.has(RESETTING));
+    // In the window, not exact: forwarded, the connection stays.
+    walk.passes(sent(Reply, RST, 502, 0, 0), Established);
     walk.goes(sent(Original, ACK, 1, 501, 0), Established);
-    assert!(!walk.known.state.has(RESETTING), "it was a false one");
     // Beyond the window.
     walk.ends(sent(Reply, RST, 100_000, 0, 0), Verdict::OutOfWindow);
     walk.goes(sent(Reply, RST, 501, 0, 0), Close);
@@ -240,13 +238,13 @@ fn only_an_exact_reset_closes() {
     let mut walk = Walk::established();
     walk.goes(sent(Reply, FIN | ACK, 1, 1, 0), FinWait);
     walk.ends(sent(Original, RST, 900_000, 0, 0), Verdict::OutOfWindow);
-    walk.goes(sent(Original, RST, 2, 0, 0), FinWait);
+    walk.passes(sent(Original, RST, 2, 0, 0), FinWait);
     walk.goes(sent(Original, RST, 1, 0, 0), Close);
 
     // And before the handshake is over.
     let mut walk = Walk::open(sent(Original, SYN, 0, 0, 0));
     walk.goes(sent(Reply, SYN | ACK, 0, 1, 0), SynRecv);
-    walk.goes(sent(Original, RST, 3, 0, 0), SynRecv);
+    walk.passes(sent(Original, RST, 3, 0, 0), SynRecv);
     walk.goes(sent(Original, ACK, 1, 1, 0), Established);
 }
 
@@ -255,16 +253,15 @@ fn a_reset_that_is_not_believed_makes_no_other_one_exact() {
     let mut walk = Walk::established();
     for direction in [Original, Reply] {
         for _ in 0..3 {
-            walk.goes(sent(direction, RST, 502, 0, 0), Established);
+            walk.passes(sent(direction, RST, 502, 0, 0), Established);
         }
     }
     // A SYN before it does not help.
     walk.passes(sent(Original, SYN, 700_000, 0, 0), Established);
-    walk.goes(sent(Original, RST, 502, 0, 0), Established);
+    walk.passes(sent(Original, RST, 502, 0, 0), Established);
     walk.passes(sent(Original, SYN, 700_000, 0, 0), Established);
-    walk.goes(sent(Reply, RST, 502, 0, 0), Established);
+    walk.passes(sent(Reply, RST, 502, 0, 0), Established);
     walk.goes(sent(Original, ACK, 1, 1, 100), Established);
-    assert!(!walk.known.state.has(RESETTING));
 }
 
 #[test]
