@@ -45,6 +45,12 @@ impl Walk for UdpWalk {
         let (weir, kernel) = (seen.both.weir.shown.as_ref()?, seen.both.kernel.shown.as_ref()?);
         let is_forwarded = seen.both.weir.forwarded && seen.both.kernel.forwarded;
         let both_ways = is_forwarded && weir.seen_reply && kernel.seen_reply;
+        // No deliberate one: silence is only a timeout that is set, so the kernel's two seconds are those of this machine.
+        let (udp, stream) = (seen.timeouts.udp / 1000, seen.timeouts.udp_stream / 1000);
+        let longer = weir.left == stream && (udp - 2..=udp).contains(&kernel.left);
+        if both_ways && seen.age < Duration::from_secs(3) && weir.assured && !kernel.assured && longer {
+            return Some(("silence makes the kernel's connection no older", Then::SetTimeout));
+        }
         let was_replied = seen.before.is_some_and(|before| before.seen_reply && !before.assured);
         let is_old = seen.age >= Duration::from_secs(2);
         let by_the_backend = seen.message.from == Side::Backend && was_replied && is_old;

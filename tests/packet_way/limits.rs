@@ -4,6 +4,7 @@ use super::packet::{ACK, RST, SYN, SYN_ACK, tcp, udp};
 use super::world::{FAMILIES, FRONT, Family, Setup, World};
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use weir::conntrack::l4proto::STREAM_AFTER;
 use weir::datapath::DropReason;
 
 fn client(family: Family, port: u16) -> SocketAddr {
@@ -101,6 +102,7 @@ fn one_family_does_not_fill_the_table_of_the_other() {
         for port in 1..=3 {
             let snat = world.opens(&udp(client(family, port), family.vip()), family.backend());
             world.comes_back(&udp(family.backend(), snat), family.vip(), client(family, port));
+            world.pass(STREAM_AFTER);
             world.goes_on(&udp(client(family, port), family.vip()), snat, family.backend());
         }
         world.drops(FRONT, &udp(client(family, 4), family.vip()), DropReason::TableFull);

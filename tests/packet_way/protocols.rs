@@ -4,6 +4,7 @@ use super::packet::{Packet, Transport};
 use super::transports::{Crc, Other, chunk, dccp, gre, init, reply, request, sctp};
 use super::world::{BACK, FAMILIES, FRONT, Family, Setup, World};
 use std::net::SocketAddr;
+use weir::conntrack::l4proto::STREAM_AFTER;
 use weir::conntrack::l4proto::{Settings, Verify};
 use weir::datapath::DropReason;
 use weir::service::Protocol;
@@ -118,6 +119,8 @@ fn tunnels_are_told_apart_by_their_key() {
         };
         assert_eq!(keys, [None, Some(7), Some(8), Some(0xdead_beef)]);
         // One that goes on after it was answered lasts longer.
+        world.pass(STREAM_AFTER);
+        world.goes_on(&keyed(client, vip(family), 7), snat, backend);
         world.goes_on(&plain(client, vip(family)), snat, backend);
         world.pass(world.timeouts().gre);
         assert_eq!(world.sweep().len(), 2, "those with the keys 8 and 0xdeadbeef");
@@ -306,7 +309,7 @@ fn a_forged_init_disturbs_no_handshake() {
             [(1, 0, 0), (0, 1, 0), (0, 0, 1), (3, 0, 0), (0, 3, 0), (1, 1, 1), (4, 4, 4)]
         {
             let mut it = Association::opened(family);
-            let mut forge = |it: &mut Association, times: u32| {
+            let forge = |it: &mut Association, times: u32| {
                 for time in 0..times {
                     it.client(0, &[init(1, forged + time)]);
                     it.backend(forged + time, &[init(2, answer + time)]);
