@@ -225,7 +225,7 @@ fn udp_expires() -> Capture {
         (58_000, up.udp()),
         (90_000, up.udp()),
         (90_005, down.udp()),
-        (90_010, up.udp()),
+        (92_005, up.udp()),
         (200_000, down.udp()),
         (330_000, down.udp()),
     ]
