@@ -45,7 +45,9 @@ pub(super) struct Departure {
     /// By [`Cause`].
     since: [Option<Monotonic>; 3],
     /// What its pool says, or said.
-    pub(super) drain: Drain,
+    drain: Drain,
+    /// Since when the pool says so, if that changed meanwhile: no deadline counts from before.
+    ruled: Option<Monotonic>,
     /// A deadline that was set before, and that a new one does not put off.
     pub(super) promised: Option<Monotonic>,
 }
@@ -54,6 +56,19 @@ impl Departure {
     /// From now on there is this cause; one that there is already began when it began.
     pub(super) fn begin(&mut self, cause: Cause, now: Monotonic) {
         self.since[cause as usize].get_or_insert(now);
+    }
+
+    /// What its pool says now. Who leaves already gets the new time whole: nobody's is over at once because a file was edited.
+    pub(super) fn rule(&mut self, drain: Drain, now: Monotonic) {
+        if self.drain != drain && !self.is_over() {
+            self.ruled = Some(now);
+        }
+        self.drain = drain;
+    }
+
+    /// What its pool says, or said.
+    pub(super) fn drain(&self) -> Drain {
+        self.drain
     }
 
     /// The cause is gone.
@@ -84,7 +99,8 @@ impl Departure {
     fn deadline_of(&self, cause: Cause) -> Option<Monotonic> {
         let drain = &self.drain;
         let given = if cause == Cause::Failed { drain.failed_deadline } else { drain.deadline };
-        Some(later(self.since(cause)?, given?))
+        let began = self.since(cause)?;
+        Some(later(self.ruled.map_or(began, |ruled| ruled.max(began)), given?))
     }
 
     /// The cause that sets the deadline; without one, the first that there is.
@@ -187,6 +203,20 @@ mod tests {
         assert_eq!((departure.deadline(), departure.cause(), departure.is_due(at(1_000_000))), (None, Cause::Removed, false));
         departure.begin(Cause::Failed, at(5));
         assert_eq!((departure.deadline(), departure.cause()), (Some(at(15)), Cause::Failed));
+    }
+
+    #[test]
+    fn a_drain_that_is_changed_counts_from_then_on() {
+        let mut departure = Departure::default();
+        departure.rule(drain(Some(30), None), at(90));
+        departure.begin(Cause::Drained, at(100));
+        departure.rule(drain(Some(30), None), at(110));
+        assert_eq!(departure.deadline(), Some(at(130)), "nothing changed");
+        departure.rule(drain(Some(1), Some(2)), at(115));
+        assert_eq!((departure.deadline(), departure.since(Cause::Drained)), (Some(at(116)), Some(at(100))));
+        assert!(!departure.is_due(at(115)));
+        departure.begin(Cause::Failed, at(120));
+        assert_eq!((departure.deadline_of(Cause::Failed), departure.deadline()), (Some(at(122)), Some(at(116))));
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl Draining {
             // The id was another backend's, which has gone.
             *leaving = Leaving { backend: Arc::downgrade(backend), ..fresh() };
         }
-        leaving.departure.drain = drain;
+        leaving.departure.rule(drain, now);
         if leaving.departure.since(cause).is_none() {
             if cause == Cause::Removed {
                 let before =
@@ -169,7 +169,7 @@ impl Draining {
         });
         for backend in snapshot.backends.iter().flatten() {
             let known = self.leaving.get(&backend.id).map(|leaving| leaving.departure);
-            let drain = said(&backend.pool).or(known.map(|known| known.drain)).unwrap_or_default();
+            let drain = said(&backend.pool).or(known.map(|known| known.drain())).unwrap_or_default();
             match (wanted.contains(&registry::key(backend)), known) {
                 (false, _) => self.begin(backend, Cause::Removed, drain, now),
                 (true, Some(_)) => {
@@ -178,7 +178,7 @@ impl Draining {
                         self.end(backend.id, Cause::Failed);
                     }
                     if let Some(leaving) = self.leaving.get_mut(&backend.id) {
-                        leaving.departure.drain = drain;
+                        leaving.departure.rule(drain, now);
                         leaving.look_at = now;
                     }
                 }
@@ -284,7 +284,7 @@ impl Draining {
                 is_needed |= leaving.connections() > 0;
             }
             rules.resize(usize::from(id.0) + 1, None);
-            rules[usize::from(id.0)] = Some((leaving.departure.drain, leaving.departure.is_due(now)));
+            rules[usize::from(id.0)] = Some((leaving.departure.drain(), leaving.departure.is_due(now)));
         }
         self.tell_empty(now);
         let served = self.look_for_unserved(now);

@@ -4,7 +4,7 @@ use super::overrides::set_at_run_time;
 use super::plan::{self, Steps, Subject};
 use super::{registry, targets};
 use crate::admin::{self, Fates, PlannedStep};
-use crate::config::Config;
+use crate::config::{Config, Overrides};
 use crate::conntrack::l4proto::is_connectionless;
 use crate::conntrack::{ConnectionView, TcpState};
 use crate::datapath::Datapath;
@@ -94,13 +94,22 @@ pub(super) fn foresee(name: &str, text: &str, old: &Config, datapath: &Datapath)
     Ok(admin::Plan { steps: planned, connections: effects.all, refused })
 }
 
+/// By which rules a backend loses its connections.
+#[derive(Debug, Clone, Copy)]
+enum Leave {
+    /// Removed or drained.
+    Planned(Drain),
+    /// Its health checks failed.
+    Failed(Drain),
+}
+
 /// What the new config says about services and backends, by their numbers.
 struct Judge {
     targets: Targets,
     /// Which step ends the service.
     services: HashMap<u16, usize>,
-    /// Backends that no pool has any more, and which step removes them; none: an earlier reload did.
-    backends: HashMap<u16, (Drain, Option<usize>)>,
+    /// Backends that no pool has any more, and those that leave under other rules; which step does that, none: an earlier reload did.
+    backends: HashMap<u16, (Leave, Option<usize>)>,
 }
 
 impl Judge {
@@ -111,12 +120,19 @@ impl Judge {
             .services
             .iter()
             .filter_map(|service| Some((service.id.0, *by_subject.get(&Subject::Service(service.name.clone()))?)));
-        let wanted = registry::keys(new);
-        let gone = snapshot.backends.iter().flatten().filter(|backend| !wanted.contains(&registry::key(backend)));
-        let backends = gone.map(|backend| {
+        let (wanted, stay) = (registry::keys(new), old.reload.overrides == Overrides::Keep);
+        let backends = snapshot.backends.iter().flatten().filter_map(|backend| {
             let pool = new.pool(&backend.pool).or_else(|| old.pool(&backend.pool));
-            let step = by_subject.get(&Subject::Backend(backend.pool.clone(), backend.address())).copied();
-            (backend.id.0, (pool.map(|pool| pool.drain).unwrap_or_default(), step))
+            let (drain, member) = (pool.map(|pool| pool.drain).unwrap_or_default(), &backend.member);
+            let changed = by_subject.get(&Subject::Leaving(backend.pool.clone())).copied();
+            let removed = by_subject.get(&Subject::Backend(backend.pool.clone(), backend.address())).copied();
+            let leave = match (wanted.contains(&registry::key(backend)), changed) {
+                (false, _) => (Leave::Planned(drain), removed.or(changed)),
+                (true, Some(_)) if member.is_drained() && stay => (Leave::Planned(drain), changed),
+                (true, Some(_)) if !member.is_eligible() => (Leave::Failed(drain), changed),
+                (true, _) => return None,
+            };
+            Some((backend.id.0, leave))
         });
         Self { targets: targets::targets(new, &BTreeSet::new()), services: services.collect(), backends: backends.collect() }
     }
@@ -128,12 +144,19 @@ impl Judge {
         }
         match self.backends.get(&connection.backend) {
             None => (Fate::Kept, None),
-            Some((drain, step)) => (depart(drain, connection.protocol), *step),
+            Some((leave, step)) => (leave.fate(connection.protocol), *step),
         }
     }
 }
 
-/// With a backend that takes no new connections.
-fn depart(drain: &Drain, protocol: u8) -> Fate {
-    if is_connectionless(protocol) && drain.udp == Datagrams::Rehash { Fate::Moved } else { Fate::Drained }
+impl Leave {
+    fn fate(&self, protocol: u8) -> Fate {
+        match self {
+            Self::Planned(drain) | Self::Failed(drain) if is_connectionless(protocol) && drain.udp == Datagrams::Rehash => {
+                Fate::Moved
+            }
+            Self::Failed(Drain { failed_deadline: None, .. }) => Fate::Kept,
+            _ => Fate::Drained,
+        }
+    }
 }

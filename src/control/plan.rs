@@ -16,6 +16,8 @@ pub(super) enum Subject {
     Service(String),
     /// Those with this backend of this pool.
     Backend(String, SocketAddr),
+    /// Those with backends of this pool that take no new connections now.
+    Leaving(String),
 }
 
 /// One change.
@@ -237,6 +239,12 @@ fn plan_pools((old, new): (&Config, &Config), set: &SetAtRunTime, steps: &mut St
     for gone in old.pools.iter().filter(|known| new.pool(&known.name).is_none()) {
         let backends = gone.backends.iter().map(|backend| Subject::Backend(gone.name.clone(), backend.address));
         steps.push_felt_by(backends.collect(), format!("pool {}: removed, {}", gone.name, departure::sentence(&gone.drain)));
+        for backend in &gone.backends {
+            let forgotten = forgotten(set, &gone.name, backend.address);
+            if !forgotten.is_empty() {
+                steps.push(format!("pool {}: backend {} removed{forgotten}", gone.name, Shown(backend.address)));
+            }
+        }
     }
 }
 
@@ -254,8 +262,13 @@ fn plan_pool((old, new): (&Pool, &Pool), (set, drops): (&SetAtRunTime, bool), st
         }
     }
     for gone in old.backends.iter().filter(|backend| find(new, backend.address).is_none()) {
-        let sentence = format!("pool {name}: backend {} removed, {}", Shown(gone.address), departure::sentence(&new.drain));
+        let (address, forgotten) = (Shown(gone.address), forgotten(set, name, gone.address));
+        let sentence = format!("pool {name}: backend {address} removed, {}{forgotten}", departure::sentence(&new.drain));
         steps.push_felt_by(vec![Subject::Backend(name.clone(), gone.address)], sentence);
+    }
+    let takes = |pool: &Pool| pool.backends.iter().any(|backend| backend.weight > 0);
+    if takes(old) && !takes(new) {
+        steps.push(format!("pool {name}: no backend takes new connections, for every weight is 0: what moves finds nobody"));
     }
     let rules = [
         ("min_up", old.rules.min_up != new.rules.min_up),
@@ -270,8 +283,24 @@ fn plan_pool((old, new): (&Pool, &Pool), (set, drops): (&SetAtRunTime, bool), st
         steps.push(format!("pool {name}: health check {how}"));
     }
     if old.drain != new.drain {
-        steps.push(format!("pool {name}: drain changed: {}", departure::sentence(&new.drain)));
+        // Unless it is set, that of a planned one.
+        let has_own = old.drain.failed_deadline != new.drain.failed_deadline && new.drain.failed_deadline != new.drain.deadline;
+        let failed = has_own.then(|| match new.drain.failed_deadline {
+            Some(deadline) => format!("; of one that fails they have {}", brief(deadline)),
+            None => "; of one that fails they have no deadline".to_owned(),
+        });
+        let sentence = departure::sentence(&new.drain).replacen("its connections", "connections of a backend that leaves", 1);
+        let sentence = format!("pool {name}: drain changed: {sentence}{}, from this reload on", failed.unwrap_or_default());
+        steps.push_felt_by(vec![Subject::Leaving(name.clone())], sentence);
     }
+}
+
+/// What goes with a backend that is removed: another one of that address begins as the config says.
+fn forgotten(set: &SetAtRunTime, pool: &str, address: SocketAddr) -> String {
+    let set = set.get(&(pool.to_owned(), address)).copied().unwrap_or_default();
+    let weight = set.weight.map(|weight| format!("; its weight {weight}, set at run time, is forgotten"));
+    let drained = set.is_drained.then(|| "; that it was drained at run time is forgotten".to_owned());
+    [weight, drained].into_iter().flatten().collect()
 }
 
 /// Weight and drain: what was set at run time has a say.

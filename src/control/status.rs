@@ -231,8 +231,8 @@ fn describe_draining(line: &Line) -> admin::Draining {
         cause: cause.name().to_owned(),
         seconds: departure.since(cause).map_or(0, |since| now.nanos_since(since) / SECOND),
         seconds_left: departure.deadline().map(|deadline| deadline.nanos_since(now).div_ceil(SECOND)),
-        tcp: departure.drain.tcp.name().to_owned(),
-        udp: departure.drain.udp.name().to_owned(),
+        tcp: departure.drain().tcp.name().to_owned(),
+        udp: departure.drain().udp.name().to_owned(),
         connections: line.backend.member.connections(),
     }
 }

@@ -5,7 +5,7 @@ use super::prerouting::{check_source, target};
 use super::verdict::{Verdict, Way};
 use super::{Datapath, DropReason, NextHop, Unreachable};
 use crate::conntrack::{ConnectionView, Direction, Expectation, Family, Millis, V4, V6};
-use crate::packet::{Malformed, ipv4, ipv6, tcp};
+use crate::packet::{Malformed, ipv4, ipv6};
 use crate::schedule::Request;
 use crate::service::{Backend, Limit, OverLimit, Protocol, Service, Snapshot};
 use std::net::{IpAddr, SocketAddr};
@@ -64,7 +64,7 @@ pub enum Next {
 impl Datapath {
     /// What would become of a packet from `source` to `destination`; a TCP packet is taken for a SYN.
     pub fn preview(&self, protocol: Protocol, source: SocketAddr, destination: SocketAddr, now: Millis) -> Preview {
-        if let Err(malformed) = check_ends(protocol, source, destination) {
+        if let Err(malformed) = check_ends(source.ip(), destination.ip()) {
             return Preview::Dropped(malformed.into());
         }
         let snapshot = self.snapshot.load();
@@ -144,16 +144,12 @@ impl Datapath {
     }
 }
 
-/// What the parser asks of addresses and ports. Ends of two families are no packet: no service will be found.
-fn check_ends(protocol: Protocol, source: SocketAddr, destination: SocketAddr) -> Result<(), Malformed> {
-    if let Some(addresses) = V4::from_addresses(source.ip(), destination.ip()) {
+/// What the parser asks of addresses; a port of 0 is one that was not told. Ends of two families are no packet: no service will be found.
+fn check_ends(source: IpAddr, destination: IpAddr) -> Result<(), Malformed> {
+    if let Some(addresses) = V4::from_addresses(source, destination) {
         ipv4::check_source(addresses)?;
     }
-    if let Some(addresses) = V6::from_addresses(source.ip(), destination.ip()) {
-        ipv6::check_source(addresses)?;
-    }
-    let ports = u32::from(source.port()) << 16 | u32::from(destination.port());
-    if protocol.has_ports() { tcp::check_ports(ports) } else { Ok(()) }
+    V6::from_addresses(source, destination).map_or(Ok(()), ipv6::check_source)
 }
 
 fn preview_over<'a>(service: &'a Service, limit: Limit, request: &Request) -> Way<(&'a Arc<Backend>, Why)> {

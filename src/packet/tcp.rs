@@ -46,11 +46,8 @@ pub(super) fn parse(segment: &[u8]) -> Result<u8, Malformed> {
 }
 
 /// Both ports in one word, neither may be 0 (RFC 6335, section 6: port 0 is reserved).
-///
-/// # Errors
-/// When one is.
 #[inline(always)]
-pub fn check_ports(ports: u32) -> Result<(), Malformed> {
+pub(super) fn check_ports(ports: u32) -> Result<(), Malformed> {
     if ports <= 0xffff || ports as u16 == 0 { Err(Malformed::PortZero) } else { Ok(()) }
 }
 

@@ -140,6 +140,38 @@ fn a_plan_counts_the_connections_that_a_reload_takes_away() {
     });
 }
 
+/// Whoever leaves already gets the new time whole: a reload that shortens it resets nobody there and then, and the plan says who has it.
+#[test]
+fn a_drain_that_is_changed_counts_from_the_reload() {
+    run("reload_drain", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        lab.config.set_drain("web-v4", r#"{ deadline = "1h" }"#);
+        lab.config.more = "[reload]\nmax_reset = 0\n".into();
+        lab.start_weir();
+        let mut open: Vec<TcpStream> = (0..6).map(|_| lab.open_connection(Family::V4)).collect();
+        let done = lab.weir().command("drain web-v4 10.2.0.12:80");
+        assert!(done.success(), "{done}");
+        let draining = |lab: &mut Lab| lab.weir().status()["draining"][0].clone();
+        wait_until("a drain that lasts longer than the new deadline", SOON, || {
+            draining(lab)["seconds"].as_u64().is_some_and(|seconds| seconds >= 3).then_some(())
+        });
+        lab.config.set_drain("web-v4", r#"{ deadline = "2s" }"#);
+        let sooner = lab.config.clone();
+        assert_eq!(
+            plan(lab, &sooner),
+            "pool web-v4: drain changed: connections of a backend that leaves have 2s to end, then TCP is reset and UDP moves, \
+             from this reload on: 2 drained\nconnections: 4 kept, 2 drained, 0 moved, 0 reset\n"
+        );
+        lab.weir().write_config(&sooner);
+        let done = lab.weir().command("reload");
+        assert!(done.success(), "{done}");
+        assert!(draining(lab)["seconds_left"].as_u64().is_some_and(|left| (1..=2).contains(&left)), "{}", draining(lab));
+        assert_eq!(open.iter_mut().map(request).filter(|answer| answer == "HTTP/1.1 200 OK").count(), 6);
+        wait_until("nothing left of two seconds", SOON, || (draining(lab)["connections"] == 0).then_some(()));
+        assert_eq!(lab.weir().command("conn count --state ESTABLISHED").stdout, "4\n");
+    });
+}
+
 /// Connections that are over stay in the table for a while. Nobody misses them, so neither `weir plan` nor `max_reset` counts them.
 #[test]
 fn a_plan_counts_no_connection_that_is_over() {
