@@ -63,13 +63,13 @@ pub fn put_behind(behind: Behind, machine: &Namespace, router: &Namespace, node:
         let (address, gateway) = (behind.address(family), behind.router(family));
         router.ip(&format!("address add {} dev narrow", family.on_link(gateway.parse().expect("an address"))));
         machine.ip(&format!("address add {} dev eth0", family.on_link(address)));
-        let (option, segment) = if family == Family::V4 { ("-4", 1460) } else { ("-6", 1440) };
-        machine.ip(&format!("{option} route add default via {gateway} advmss {segment}"));
+        let segment = if family == Family::V4 { 1460 } else { 1440 };
+        machine.ip(&format!("route add default via {gateway} advmss {segment}"));
         let via = match behind {
             Behind::Client => family.client(),
             Behind::Backend => family.backend(1),
         };
         let bits = if family == Family::V4 { 32 } else { 128 };
-        node.ip(&format!("{option} route add {address}/{bits} via {via}"));
+        node.ip(&format!("route add {address}/{bits} via {via}"));
     }
 }
