@@ -4,7 +4,7 @@ use super::gather::Gather;
 use super::orders::{Errands, Orders};
 use super::pending::Pending;
 use super::{BurstTimes, Monotonic, Pipeline, Resolver};
-use crate::datapath::{Counters, PortId};
+use crate::datapath::{BURST, Counters, PortId};
 use crate::io::Ports;
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
@@ -12,12 +12,16 @@ use std::sync::Arc;
 /// Nanoseconds between two looks at the kernel's statistics of the rings.
 const STATISTICS_EVERY: u64 = 1_000_000_000;
 
+/// Most full bursts of a port that are sent by one call of the kernel. Each way across to the kernel and back costs the caches what both
+/// sides need most; who lags behind crosses less often. Four bursts take some ten microseconds.
+const BURSTS_A_FLUSH: usize = 4;
+
 /// What others may see of a worker while it runs.
 #[derive(Debug, Default)]
 pub struct Shared {
     /// Counted by the worker and its ports.
     pub counters: Arc<Counters>,
-    /// From the RX ring to the TX ring and the kernel told of it.
+    /// From the RX ring to the TX ring and the kernel told of it, of all bursts that it is told of at once.
     pub burst_times: BurstTimes,
     /// The last thing that went wrong with a port, in words.
     pub trouble: ArcSwapOption<String>,
@@ -47,12 +51,13 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
         Self { ports, pipeline, pending, gather, errands, shared, resolver, statistics_at: Monotonic(0) }
     }
 
-    /// A burst from each port that has one. Returns how many frames there were. The clock is read once, and once more a burst.
+    /// A burst from each port that has one, or a few where more wait. Returns how many frames there were. The clock is read once, and once
+    /// more a port that had frames.
     pub fn round(&mut self, clock: &impl Fn() -> Monotonic) -> usize {
         let mut start = clock();
         let mut frames = 0;
         for port in 0..self.ports.count() {
-            let received = self.burst(PortId(port as u8), start);
+            let received = self.bursts(PortId(port as u8), start);
             if received > 0 {
                 self.flush();
                 let end = clock();
@@ -79,6 +84,19 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
         if start.nanos_since(self.statistics_at) >= STATISTICS_EVERY {
             self.statistics_at = start;
             self.ports.refresh_statistics();
+        }
+        frames
+    }
+
+    /// Bursts of a port until one is not full: nothing waits behind that.
+    fn bursts(&mut self, port: PortId, now: Monotonic) -> usize {
+        let mut frames = 0;
+        for _ in 0..BURSTS_A_FLUSH {
+            let received = self.burst(port, now);
+            frames += received;
+            if received < BURST {
+                break;
+            }
         }
         frames
     }

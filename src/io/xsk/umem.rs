@@ -89,14 +89,20 @@ impl Frames {
         let mut data = unsafe { self.umem.data_mut(frame) };
         let length = data.contents().len();
         data.cursor().set_pos(usize::MAX);
-        let room = data.contents_mut();
+        let room = data.contents_mut().as_mut_ptr_range();
+        data.cursor().set_pos(length);
+        let bytes = room.end.addr() - room.start.addr();
         // SAFETY: the same memory for as long as the descriptor and the UMEM are borrowed; `data` only had it through a shorter
         // borrow of itself and is not used any more.
-        (unsafe { std::slice::from_raw_parts_mut(room.as_mut_ptr(), room.len()) }, length)
+        (unsafe { std::slice::from_raw_parts_mut(room.start, bytes) }, length)
     }
 
-    /// Says how many bytes of the frame are filled.
+    /// Says how many bytes of the frame are filled. Most packets leave as long as they came: the descriptor is copied next, and a copy of
+    /// what has just been written waits until it is stored.
     pub(super) fn set_length(&self, frame: &mut FrameDesc, length: usize) {
+        if frame.lengths().data() == length {
+            return;
+        }
         // SAFETY: as in `view`; only the descriptor is written.
         unsafe { self.umem.data_mut(frame) }.cursor().set_pos(length);
     }
