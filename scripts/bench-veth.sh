@@ -2,9 +2,9 @@
 # sudo scripts/bench-veth.sh [--quick] [--runs N] [--flows "1024 32768 250000"] [--protocol udp|tcp] [--rate PPS] [--seconds S]
 #
 # How much is lost against a program that does nothing: weir, a bare AF_XDP forwarder and the kernel's own full-NAT (nftables), each
-# between two veth pairs. A run measures each for S seconds (0.5), one after the other; the next run in the opposite order. Rates are medians
-# of N runs (25), and so are ratios: each is of two measurements of the same run, for what a shared machine gives changes from second to
-# second. Many short runs say more than few long ones.
+# between two veth pairs. A run measures each for S seconds (0.5), one after the other, for every row; the next run in the opposite order.
+# Rates are medians of N runs (25), and so are ratios: each is of two measurements that followed each other, for what a shared machine gives
+# changes from second to second. Many short runs say more than few long ones.
 #
 #   client ── c0 ═ l0 ── bare | weir | nftables ── l1 ═ s0 ── server
 #
@@ -172,29 +172,44 @@ done
 
 say "Measuring: $protocol, offered $(awk "BEGIN { print $rate / 1e6 }") Mpps, medians of $runs runs of $seconds s"
 printf 'core 0: generator, receive softirq; core 1: forwarder, transmission, sink; load before: %s\n\n' "$(cut -d' ' -f1 /proc/loadavg)"
-printf '%-9s %9s %9s %9s %9s %10s %9s\n' way flows bare weir nftables weir/bare weir/nft
 # ratios OF BY : what came out in each run, divided.
 ratios() { paste "$1" "$2" | awk '{ print $2 ? $1 / $2 : 0 }'; }
 
 reversed() { printf '%s\n' "$@" | tac; }
 
+# a_run RUN ORDER... : every row once, each system in this order.
+a_run() {
+    local run=$1 way count system option again
+    shift
+    for way in one two; do
+        option=
+        [ "$way" = one ] || option=--two-way
+        # UDP flows stay open from one run to the next; TCP ones that nobody answers don't.
+        again=
+        [ "$run" -eq 1 ] || [ "$protocol" = tcp ] || again=--opened
+        for count in $flows; do
+            for system in "$@"; do
+                # shellcheck disable=SC2086 # no word or one each
+                measure "$system" "$count" $option $again >>"$directory/$way-$count-$system" ||
+                    die "$system, run $run, failed: $(cat "$directory/$system.log")"
+            done
+        done
+    done
+}
+
+# Row by row, one bad minute of a shared machine would be one row; so all rows take turns.
+order=$systems
+for run in $(seq "$runs"); do
+    # shellcheck disable=SC2086 # a word a system
+    a_run "$run" $order
+    # shellcheck disable=SC2086 # a word a system
+    order=$(reversed $order)
+done
+
+printf '%-9s %9s %9s %9s %9s %10s %9s\n' way flows bare weir nftables weir/bare weir/nft
 for way in one two; do
-    option=
-    [ "$way" = one ] || option=--two-way
     for count in $flows; do
         of=$directory/$way-$count
-        order=$systems
-        for run in $(seq "$runs"); do
-            # UDP flows stay open from one run to the next; TCP ones that nobody answers don't.
-            again=
-            [ "$run" -eq 1 ] || [ "$protocol" = tcp ] || again=--opened
-            for system in $order; do
-                # shellcheck disable=SC2086 # no word or one each
-                measure "$system" "$count" $option $again >>"$of-$system" || die "$system, run $run, failed: $(cat "$directory/$system.log")"
-            done
-            # shellcheck disable=SC2086 # a word a system
-            order=$(reversed $order)
-        done
         # shellcheck disable=SC2046 # a word a number
         printf '%-9s %9d %9.3f %9.3f %9.3f %10.2f %9.2f\n' "$way" "$count" \
             $(for system in $systems; do median <"$of-$system"; done) \
