@@ -9,7 +9,8 @@ use crate::datapath::{Frame, PortId};
 use std::io;
 use std::time::Duration;
 
-/// The ports of one worker. Implemented over AF_XDP ([`xsk`]), over memory ([`memory`]) and over captures ([`pcap`]).
+/// The ports of one worker. Implemented over AF_XDP ([`xsk`]) and over memory ([`memory`]), into which a replay puts what a capture
+/// ([`pcap`]) has.
 ///
 /// The implementation owns the frames; it lends at most [`crate::datapath::BURST`] of them to a closure, which decides
 /// each one's [`crate::datapath::Fate`], and then does what the fates say: puts them on the TX ring of the port named (counting

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// A capture that cannot be read or written.
+/// A capture that cannot be read.
 #[derive(Debug, Error)]
 pub enum PcapError {
     /// Neither magic number.
@@ -36,12 +36,6 @@ pub enum PcapError {
     /// The input itself.
     #[error("the capture cannot be read: {0}")]
     Input(#[from] std::io::Error),
-    /// The output.
-    #[error("the capture cannot be written: {source}{}", detail(source))]
-    Output {
-        /// What is wrong.
-        source: pcap_file::PcapError,
-    },
 }
 
 /// The crate's own messages leave out the cause.

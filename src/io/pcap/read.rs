@@ -11,6 +11,9 @@ use std::time::Duration;
 /// The block type that every pcapng file begins with, the same in both byte orders.
 const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
+/// The unit of time of an interface that tells none.
+const MICROSECONDS: u8 = 6;
+
 /// One captured frame.
 #[derive(Debug)]
 pub struct Captured {
@@ -18,13 +21,10 @@ pub struct Captured {
     pub bytes: Vec<u8>,
     /// Since the capture's epoch, 1970 in most.
     pub time: Duration,
-    /// Number of its interface in the capture; 0 where a file has only one.
-    pub(super) interface: u32,
-    pub(super) interface_name: Option<String>,
 }
 
 /// Where a capture is read from.
-pub(super) type Source = Box<dyn Read>;
+pub type Source = Box<dyn Read>;
 
 /// A capture that is read frame by frame.
 pub struct CaptureReader {
@@ -45,7 +45,7 @@ impl CaptureReader {
     ///
     /// # Errors
     /// When it is of neither format, or of another link than Ethernet.
-    pub fn new(mut input: Box<dyn Read>) -> Result<Self, PcapError> {
+    pub fn new(mut input: Source) -> Result<Self, PcapError> {
         let mut magic = Vec::new();
         input.by_ref().take(4).read_to_end(&mut magic)?;
         let format = magic.clone();
@@ -60,14 +60,6 @@ impl CaptureReader {
             return Err(PcapError::NoCapture(format));
         };
         Ok(Self { file, frames: 0, time: Duration::ZERO })
-    }
-
-    /// The finest time that the capture may tell.
-    pub(super) fn resolution(&self) -> TsResolution {
-        match &self.file {
-            File::Classic(reader) => reader.header().ts_resolution,
-            File::NextGeneration(_) => TsResolution::NanoSecond,
-        }
     }
 
     /// The next frame, `None` at the end.
@@ -104,7 +96,7 @@ fn next_classic(reader: &mut PcapReader<Source>, frame: u64) -> Option<Result<Ca
             TsResolution::NanoSecond => Duration::from_nanos(packet.ts_frac.into()),
         };
         let time = Duration::from_secs(packet.ts_sec.into()) + fraction;
-        Captured { bytes: packet.data.into_owned(), time, interface: 0, interface_name: None }
+        Captured { bytes: packet.data.into_owned(), time }
     }))
 }
 
@@ -137,16 +129,12 @@ fn next_generation(reader: &mut PcapNgReader<Source>, frame: u64, last: Duration
 
 fn captured(block: Found, interface: &InterfaceDescriptionBlock<'_>, last: Duration) -> Result<Captured, PcapError> {
     check_link_type(interface.linktype)?;
-    let (mut unit, mut name) = (6, None);
-    for option in &interface.options {
-        match option {
-            InterfaceDescriptionOption::IfTsResol(value) => unit = *value,
-            InterfaceDescriptionOption::IfName(value) => name = Some(value.to_string()),
-            _ => {}
-        }
-    }
-    let time = block.ticks.map_or(last, |ticks| from_ticks(ticks, unit));
-    Ok(Captured { bytes: block.bytes, time, interface: block.interface, interface_name: name })
+    let told = interface.options.iter().find_map(|option| match option {
+        InterfaceDescriptionOption::IfTsResol(value) => Some(*value),
+        _ => None,
+    });
+    let time = block.ticks.map_or(last, |ticks| from_ticks(ticks, told.unwrap_or(MICROSECONDS)));
+    Ok(Captured { bytes: block.bytes, time })
 }
 
 /// The option if_tsresol: the highest bit says whether the others are the negative power of 2 or of 10 that the unit is.
