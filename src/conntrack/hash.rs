@@ -4,7 +4,7 @@
 //! conntrack uses SipHash for the same reason. The tuples of a burst are hashed side by side in vectors: the widest the machine has,
 //! chosen at run time, so that one binary runs on any x86-64.
 
-#![allow(unsafe_code)] // calls of functions compiled for wider vectors, after asking the CPU
+#![allow(unsafe_code)] // calls of functions compiled for wider vectors, after asking the CPU; loads and stores of such vectors
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -116,42 +116,42 @@ fn hash_lanes<const N: usize>(key: &HashKey, words: [&Words; N], hashes: &mut Wo
 }
 
 /// The body of a function that hashes [`LANES`] tuples in vectors. Written out, for the compiler finds the vectors in a loop over
-/// lanes only with AVX-512, and not always.
+/// lanes only with AVX-512, and not always. Where it is used there are `splat`, `load`, `store`, `add`, `xor` and `rotate` of its vectors.
 macro_rules! hash_vectors {
-    ($key:expr, $words:expr, $hashes:expr, $splat:ident, $load:ident, $store:ident, $add:ident, $xor:ident, $rotate:ident) => {{
+    ($key:expr, $words:expr, $hashes:expr) => {{
         let [k0, k1, k2, k3] = $key.start();
-        let (mut v0, mut v1, mut v2, mut v3) = ($splat(k0), $splat(k1), $splat(k2), $splat(k3));
+        let (mut v0, mut v1, mut v2, mut v3) = (splat(k0), splat(k1), splat(k2), splat(k3));
         macro_rules! round {
             () => {
-                v0 = $add(v0, v1);
-                v1 = $xor($rotate::<13, 51>(v1), v0);
-                v0 = $rotate::<32, 32>(v0);
-                v2 = $add(v2, v3);
-                v3 = $xor($rotate::<16, 48>(v3), v2);
-                v0 = $add(v0, v3);
-                v3 = $xor($rotate::<21, 43>(v3), v0);
-                v2 = $add(v2, v1);
-                v1 = $xor($rotate::<17, 47>(v1), v2);
-                v2 = $rotate::<32, 32>(v2);
+                v0 = add(v0, v1);
+                v1 = xor(rotate::<13, 51>(v1), v0);
+                v0 = rotate::<32, 32>(v0);
+                v2 = add(v2, v3);
+                v3 = xor(rotate::<16, 48>(v3), v2);
+                v0 = add(v0, v3);
+                v3 = xor(rotate::<21, 43>(v3), v0);
+                v2 = add(v2, v1);
+                v1 = xor(rotate::<17, 47>(v1), v2);
+                v2 = rotate::<32, 32>(v2);
             };
         }
         macro_rules! take {
             ($word:expr) => {
                 let word = $word;
-                v3 = $xor(v3, word);
+                v3 = xor(v3, word);
                 round!();
-                v0 = $xor(v0, word);
+                v0 = xor(v0, word);
             };
         }
         for word in &$words {
-            take!($load(word));
+            take!(load(word));
         }
-        take!($splat(($words.len() as u64 * 8) << 56));
-        v2 = $xor(v2, $splat(0xff));
+        take!(splat(($words.len() as u64 * 8) << 56));
+        v2 = xor(v2, splat(0xff));
         round!();
         round!();
         round!();
-        $store($hashes, $xor($xor(v0, v1), $xor(v2, v3)));
+        store($hashes, xor(xor(v0, v1), xor(v2, v3)));
     }};
 }
 
@@ -168,7 +168,7 @@ mod avx2 {
 
     #[target_feature(enable = "avx2")]
     pub(super) fn hash_lanes<const N: usize>(key: &HashKey, words: [&Words; N], hashes: &mut Words) {
-        hash_vectors!(key, words, hashes, splat, load, store, add, xor, rotate);
+        hash_vectors!(key, words, hashes);
     }
 
     #[inline]
@@ -232,7 +232,7 @@ mod avx512 {
 
     #[target_feature(enable = "avx512f")]
     pub(super) fn hash_lanes<const N: usize>(key: &HashKey, words: [&Words; N], hashes: &mut Words) {
-        hash_vectors!(key, words, hashes, splat, load, store, add, xor, rotate);
+        hash_vectors!(key, words, hashes);
     }
 
     #[inline]

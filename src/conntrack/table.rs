@@ -5,7 +5,7 @@ use super::agenda::Agenda;
 use super::departed::Departed;
 use super::entry::{Direction, Entry, Owner, State};
 use super::extension::Extensions;
-use super::family::Family;
+use super::family::{Family, V6};
 use super::free_list::{BATCH, FreeList, Hoard};
 use super::hash::HashKey;
 use super::ignored_syns::IgnoredSyns;
@@ -89,6 +89,14 @@ pub enum Reserved {
     Full,
 }
 
+impl Table<V6> {
+    /// Pass 2, later: asks for the second line of the entry, which those of IPv6 have.
+    #[inline(always)]
+    pub fn prefetch_second_line(&self, guess: Guess) {
+        prefetch(self.entry(guess.0.number()).second_line());
+    }
+}
+
 impl<F: Family> Table<F> {
     /// Room for `connections`, at most [`Table::<F>::MAX_CONNECTIONS`].
     pub fn new(connections: usize, key: HashKey) -> io::Result<Self> {
@@ -169,14 +177,6 @@ impl<F: Family> Table<F> {
         prefetch(self.entry(number));
         if let Some(account) = self.account_of(number) {
             prefetch(account);
-        }
-    }
-
-    /// The same for the second line of an entry that has one.
-    #[inline(always)]
-    pub fn prefetch_second_line(&self, guess: Guess) {
-        if size_of::<Entry<F>>() > 64 {
-            prefetch(self.entry(guess.0.number()).second_line());
         }
     }
 

@@ -6,8 +6,8 @@
 //! **RST** (RFC 5961, section 3.2). From the SYN/ACK on until both sides have closed, only a RST with exactly the number that its receiver
 //! expects closes the connection: the highest ACK that the receiver has sent, or the end of what the RST's own sender has sent (data before
 //! it may be on the way). Any other one that is in the window is forwarded, and the receiver answers a false one by an ACK: the connection
-//! stays as it was, but with the timeout of CLOSE until the next segment, for if nothing follows it was a true one. A RST below the highest
-//! ACK is dropped. In SYN_SENT one of the backend must acknowledge the SYN; any other one is forwarded, and the client does not believe it.
+//! stays as it was, its timeout too. A RST below the highest ACK is dropped. In SYN_SENT one of the backend must acknowledge the SYN; any
+//! other one is forwarded, and the client does not believe it.
 //!
 //! **What was ignored.** A SYN of the client in the middle of a connection is forwarded, not believed, and remembered. If the backend
 //! answers it by a SYN/ACK, both have forgotten the old connection, and weir follows them; if by an ACK, they have not.
