@@ -1,7 +1,7 @@
 use super::pending::{ASK_EVERY, PACKETS, PACKETS_A_NEIGHBOUR, PATIENCE};
 use super::*;
 use crate::conntrack::Now;
-use crate::datapath::{Counters, DropReason, Fate, Frame, PortId};
+use crate::datapath::{BURST, Counters, DropReason, Fate, Frame, PortId};
 use crate::io::memory::{MemoryPorts, MemorySizes};
 use crate::nat::tcp_reset::TcpReset;
 use std::cell::Cell;
@@ -287,6 +287,17 @@ fn bursts_are_timed() {
     });
     let histogram = bench.shared.burst_times.histogram();
     assert_eq!((histogram.len(), histogram.min()), (1, 640));
+}
+
+#[test]
+fn who_lags_behind_tells_the_kernel_of_four_bursts_at_once() {
+    let mut bench = bench(MemorySizes { frames: 8 * BURST, tx_ring: 8 * BURST, ..MemorySizes::default() });
+    (0..5 * BURST + 1).for_each(|_| bench.push(&[SEND]));
+    assert_eq!(bench.round_after(0), 4 * BURST);
+    assert_eq!((bench.counters().bursts.get(), bench.shared.burst_times.histogram().len()), (4, 1));
+    assert_eq!(bench.round_after(0), BURST + 1);
+    assert_eq!(bench.round_after(0), 0);
+    bench.assert_quiet();
 }
 
 fn start(frames: &[&[u8]]) -> (Worker, Arc<Shared>, Arc<AtomicUsize>) {
