@@ -119,7 +119,7 @@ fn scheduler_of(key: &str) -> Option<&'static str> {
 /// What a key of a probe needs beside it: the type, and what that needs.
 fn probe_of(key: &str, value: &str) -> Vec<(&'static str, &'static str)> {
     match (key, value) {
-        ("sni" | "verify" | "ca_file", _) | ("type", "\"https\"") => vec![("type", "\"https\"")],
+        ("sni" | "verify" | "ca_file" | "full_handshake", _) | ("type", "\"https\"") => vec![("type", "\"https\"")],
         ("send" | "expect", _) | ("type", "\"udp\"") => vec![("type", "\"udp\""), ("send", "\"ping\"")],
         ("query" | "record" | "rcode" | "answer", _) | ("type", "\"dns\"") => {
             vec![("type", "\"dns\""), ("query", "\"example.org\"")]
@@ -323,6 +323,7 @@ fn a_reload_applies_what_it_is_said_to() {
             ("pool.health", "rcode") => "\"NXDOMAIN\"",
             ("pool.health", "answer") => "\"192.0.2.1\"",
             ("pool.health", "command") => "[\"/bin/true\"]",
+            ("pool.health", "full_handshake") => "\"0s\"",
             ("pool.health", "jitter") => "\"100ms\"",
             ("pool.health", "interval") => "\"3s\"",
             ("pool.health", "timeout") => "\"900ms\"",

@@ -202,6 +202,7 @@ pub(super) struct Health {
     pub(super) sni: Maybe<String>,
     pub(super) verify: Maybe<bool>,
     pub(super) ca_file: Maybe<String>,
+    pub(super) full_handshake: Maybe<String>,
     pub(super) send: Maybe<String>,
     pub(super) expect: Maybe<String>,
     pub(super) query: Maybe<String>,

@@ -8,12 +8,14 @@ use super::{Conntrack, Millis};
 use dashmap::DashMap;
 use dashmap::mapref::entry::{Entry, OccupiedEntry};
 use std::collections::HashMap;
-use std::hash::RandomState;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// Parts of the map with a lock each.
-const SHARDS: usize = 256;
+/// Maps that share the clients among them: whoever looks at all clients looks at one after the other, and does something else in between.
+const PARTS: usize = 64;
+/// Parts of each map with a lock of their own.
+const SHARDS: usize = 4;
 
 /// Who persists: the services of a group, for clients of one prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,10 +54,13 @@ pub enum Remembered<T> {
     IsOut,
 }
 
+type Part = DashMap<Persistent, Template, RandomState>;
+
 /// All templates. Atomics are Relaxed: numbers that publish nothing.
 #[derive(Debug)]
 pub struct Templates {
-    clients: DashMap<Persistent, Template, RandomState>,
+    parts: Vec<Part>,
+    hasher: RandomState,
     most: usize,
     known: AtomicUsize,
     missed: AtomicU64,
@@ -64,9 +69,20 @@ pub struct Templates {
 impl Templates {
     /// Room for so many; no memory is taken later on, it is touched as clients come.
     pub fn new(most: usize) -> Self {
-        let clients =
-            DashMap::with_capacity_and_hasher_and_shard_amount(most + most / 2 + SHARDS * 16, RandomState::new(), SHARDS);
-        Self { clients, most, known: AtomicUsize::new(0), missed: AtomicU64::new(0) }
+        let room = most.div_ceil(PARTS);
+        let part =
+            || DashMap::with_capacity_and_hasher_and_shard_amount(room + room / 2 + SHARDS * 16, RandomState::new(), SHARDS);
+        Self {
+            parts: std::iter::repeat_with(part).take(PARTS).collect(),
+            hasher: RandomState::new(),
+            most,
+            known: AtomicUsize::new(0),
+            missed: AtomicU64::new(0),
+        }
+    }
+
+    fn part(&self, client: &Persistent) -> &Part {
+        &self.parts[self.hasher.hash_one(client) as usize % PARTS]
     }
 
     /// What a client's connection gets: of the backend that is remembered (`true`), or what `choose` gives, which is remembered for
@@ -78,7 +94,7 @@ impl Templates {
         remembered: impl FnOnce(SocketAddr) -> Remembered<T>,
         choose: impl FnOnce() -> Option<(T, SocketAddr)>,
     ) -> Option<(T, bool)> {
-        let place = match self.clients.entry(client) {
+        let place = match self.part(&client).entry(client) {
             Entry::Occupied(mut known) if !known.get().is_over(now) => match remembered(known.get().backend) {
                 Remembered::Takes(taken) => {
                     known.get_mut().until = now.after(timeout);
@@ -105,23 +121,25 @@ impl Templates {
 
     /// The backend that a client persists to, and for how many milliseconds still.
     pub fn look(&self, client: &Persistent, now: Millis) -> Option<(SocketAddr, u32)> {
-        let template = *self.clients.get(client)?;
+        let template = *self.part(client).get(client)?;
         (!template.is_over(now)).then(|| (template.backend, template.until.since(now)))
     }
 
-    /// Those whose time is over within `soon` milliseconds, and the host that they persist to.
-    pub fn ending(&self, now: Millis, soon: u32) -> HashMap<Persistent, IpAddr> {
-        if self.known.load(Relaxed) == 0 {
-            return HashMap::new();
-        }
+    /// How many parts [`Templates::gather`] is to be asked for.
+    pub fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Those of one part whose time is over within `soon` milliseconds, and the host that they persist to.
+    pub fn gather(&self, part: usize, (now, soon): (Millis, u32), ending: &mut HashMap<Persistent, IpAddr>) {
         let is_ending = |template: &Template| !template.is_over(now) && template.until.since(now) <= soon;
-        let ending = self.clients.iter().filter(|client| is_ending(client.value()));
-        ending.map(|client| (*client.key(), client.value().backend.ip())).collect()
+        let found = self.parts[part].iter().filter(|client| is_ending(client.value()));
+        ending.extend(found.map(|client| (*client.key(), client.value().backend.ip())));
     }
 
     /// A client that is known persists until then.
     pub fn prolong(&self, client: &Persistent, until: Millis) {
-        if let Some(mut template) = self.clients.get_mut(client) {
+        if let Some(mut template) = self.part(client).get_mut(client) {
             template.until = until;
         }
     }
@@ -132,10 +150,12 @@ impl Templates {
             return;
         }
         let mut forgotten = 0;
-        self.clients.retain(|_, template| {
-            forgotten += usize::from(template.is_over(now));
-            !template.is_over(now)
-        });
+        for part in &self.parts {
+            part.retain(|_, template| {
+                forgotten += usize::from(template.is_over(now));
+                !template.is_over(now)
+            });
+        }
         self.known.fetch_sub(forgotten, Relaxed);
     }
 
@@ -218,8 +238,13 @@ mod tests {
         let templates = Templates::new(10);
         goes(&templates, client(1), 0, A);
         goes(&templates, client(2), 500, B);
-        assert_eq!(templates.ending(Millis(800), 300), [(client(1), backend(A).ip())].into());
-        assert_eq!(templates.ending(Millis(1200), 300), [(client(2), backend(B).ip())].into(), "the first one has ended");
+        let ending = |now| {
+            let mut ending = HashMap::new();
+            (0..templates.parts()).for_each(|part| templates.gather(part, (Millis(now), 300), &mut ending));
+            ending
+        };
+        assert_eq!(ending(800), [(client(1), backend(A).ip())].into());
+        assert_eq!(ending(1200), [(client(2), backend(B).ip())].into(), "the first one has ended");
         templates.prolong(&client(2), Millis(2500));
         templates.prolong(&client(9), Millis(2500));
         assert_eq!(templates.look(&client(2), Millis(2400)), Some((backend(B), 100)));
@@ -229,9 +254,10 @@ mod tests {
     #[test]
     fn clients_are_bounded() {
         let templates = Templates::new(5);
-        let room = templates.clients.capacity();
+        let capacity = || templates.parts.iter().map(|part| part.capacity()).sum::<usize>();
+        let room = capacity();
         (0..100).for_each(|last| assert_eq!(goes(&templates, client(last), 0, A).0, backend(A)));
-        assert_eq!((templates.load(), templates.clients.capacity()), ((5, 95), room));
+        assert_eq!((templates.load(), capacity()), ((5, 95), room));
         assert_eq!(goes(&templates, client(3), 1, B), (backend(A), true), "who is known stays");
     }
 

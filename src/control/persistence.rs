@@ -26,6 +26,9 @@ pub struct Persisting {
 
 #[derive(Debug)]
 struct Walk {
+    /// The part of the clients to be asked next whose time is nearly over; after the last one, the table is walked.
+    part: usize,
+    soon: u32,
     cursor: Cursor,
     /// Whose time is nearly over, and where they persist.
     ending: HashMap<Persistent, IpAddr>,
@@ -54,7 +57,7 @@ impl Persisting {
         let mut walk = self.walk.take().unwrap_or_else(|| Walk::begin(&rules, datapath, began));
         let mut now = began;
         while now.nanos_since(began) < SLICE {
-            let is_over = walk.ending.is_empty() || walk.step(&rules, &snapshot, datapath, now);
+            let is_over = !walk.gather(datapath, now) && (walk.ending.is_empty() || walk.step(&rules, &snapshot, datapath, now));
             now = clock();
             if is_over {
                 self.next = walk.again.max(now);
@@ -72,8 +75,22 @@ impl Walk {
         let every = EVERY.min(shortest.unwrap_or(u64::MAX) / 2);
         // The walk after this one may come too late for them.
         let soon = (2 * every / 1_000_000) as u32;
-        let ending = shortest.map(|_| datapath.conntrack.templates().ending(now.millis(), soon));
-        Self { cursor: Cursor::default(), ending: ending.unwrap_or_default(), again: Monotonic(now.0 + every) }
+        let templates = datapath.conntrack.templates();
+        let (part, most) = if shortest.is_some() { (0, templates.load().0) } else { (templates.parts(), 0) };
+        // With room for all from the start: a map that grows moves all that it has at once.
+        let ending = HashMap::with_capacity(most);
+        Self { part, soon, cursor: Cursor::default(), ending, again: Monotonic(now.0 + every) }
+    }
+
+    /// Asks one part of the clients. `false`: all have been asked.
+    fn gather(&mut self, datapath: &Datapath, now: Monotonic) -> bool {
+        let templates = datapath.conntrack.templates();
+        if self.part == templates.parts() {
+            return false;
+        }
+        templates.gather(self.part, (now.millis(), self.soon), &mut self.ending);
+        self.part += 1;
+        true
     }
 
     /// Prolongs those that have a connection among the next entries. Whether these were the last.
@@ -106,4 +123,36 @@ fn rules(snapshot: &Snapshot) -> Vec<Option<Persistence>> {
         rules[at] = service.persistence;
     }
     rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conntrack::{Conntrack, Remembered, SourceSettings};
+    use std::net::SocketAddr;
+
+    const CLIENTS: usize = 1 << 16;
+
+    /// What a walk asks between two looks at the clock is bounded by the largest part, whatever the number of clients.
+    #[test]
+    fn clients_are_asked_in_small_parts_and_none_is_left_out() {
+        let sources = SourceSettings { templates: CLIENTS, ..SourceSettings::default() };
+        let conntrack = Conntrack::new(1024).unwrap().with_sources(sources);
+        let templates = conntrack.templates();
+        let backend: SocketAddr = "10.2.0.11:80".parse().unwrap();
+        for client in 0..CLIENTS as u32 {
+            let client = Persistent::new(1, IpAddr::from(client.to_be_bytes()), 32);
+            let now = crate::conntrack::Millis(0);
+            templates.follow(client, (1000, now), Remembered::Takes, || Some((backend, backend)));
+        }
+        let (mut ending, mut largest) = (HashMap::with_capacity(CLIENTS), 0);
+        let room = ending.capacity();
+        for part in 0..templates.parts() {
+            let before = ending.len();
+            templates.gather(part, (crate::conntrack::Millis(900), 200), &mut ending);
+            largest = largest.max(ending.len() - before);
+        }
+        assert_eq!((ending.len(), ending.capacity()), (CLIENTS, room));
+        assert!(largest <= CLIENTS / templates.parts() * 5 / 4, "{largest} at once");
+    }
 }

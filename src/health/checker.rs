@@ -3,16 +3,19 @@
 use super::connection::Way;
 use super::exec::{self, Script};
 use super::running::{Means, Outcome, Running};
+use super::sessions::Sessions;
 use super::state::{Due, State};
 use super::tls::Clients;
 use super::{Failure, Probe, Target};
 use crate::service::BackendId;
 use mio::event::Event;
 use mio::{Registry, Token};
+use rustls::{ClientConfig, HandshakeKind};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// First probes of new targets start this far apart: thousands of them at once would be a flood.
@@ -42,6 +45,16 @@ pub struct Checker {
     dying: Vec<Script>,
     random: RandomState,
     drawn: u64,
+    handshakes: TlsHandshakes,
+}
+
+/// TLS handshakes of probes that are over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TlsHandshakes {
+    /// The server showed its certificate, good or bad.
+    pub whole: u64,
+    /// The server took up a session of an earlier probe.
+    pub resumed: u64,
 }
 
 /// What a backend is from now on.
@@ -63,6 +76,8 @@ struct Check {
     state: State,
     share: u32,
     running: Option<Running>,
+    /// Kept from probe to probe, where it is spoken to over TLS.
+    sessions: Option<Sessions>,
     /// A script that waits for its turn.
     is_waiting: bool,
     last: Option<Result<(), Failure>>,
@@ -71,11 +86,21 @@ struct Check {
 impl Check {
     fn new(target: Target, first: Duration) -> Self {
         let state = State::new(target.settings.start, first);
-        Self { target, state, share: 100, running: None, is_waiting: false, last: None }
+        Self { target, state, share: 100, running: None, sessions: None, is_waiting: false, last: None }
     }
 
     fn is_exec(&self) -> bool {
         matches!(self.target.settings.probe, Probe::Exec { .. })
+    }
+
+    /// How to speak to it over TLS, if that is asked for. Whenever something speaks against it, its certificate is looked at again.
+    fn tls_client(&mut self, clients: &Clients, now: Duration, random: u64) -> Result<Option<Arc<ClientConfig>>, Failure> {
+        let Some(tls) = self.target.settings.tls() else { return Ok(None) };
+        let sessions = match &mut self.sessions {
+            Some(sessions) => sessions,
+            none => none.insert(Sessions::new(clients.get(&tls.trust)?.as_ref(), tls.full_handshake, random)),
+        };
+        Ok(Some(sessions.begin(now, self.state.is_steady())))
     }
 
     /// Takes the result of a probe.
@@ -127,6 +152,7 @@ impl Checker {
             dying: Vec::new(),
             random: RandomState::new(),
             drawn: 0,
+            handshakes: TlsHandshakes::default(),
         }
     }
 
@@ -200,6 +226,11 @@ impl Checker {
         self.drawn
     }
 
+    /// How the TLS handshakes of probes went.
+    pub fn tls_handshakes(&self) -> TlsHandshakes {
+        self.handshakes
+    }
+
     /// Whether a backend is up, and how its last probe went if one has ended; `None` for one that is not probed.
     pub fn look(&self, backend: BackendId) -> Option<(bool, Option<&Result<(), Failure>>)> {
         let check = self.checks[*self.places.get(&backend)?].as_ref()?;
@@ -220,9 +251,10 @@ impl Checker {
         self.drawn += 1;
         let random = self.random.hash_one(self.drawn);
         check.state.begin(now, &check.target.settings, random);
-        let (registry, token) = (&self.registry, self.token(place));
-        let means = Means { registry, token, way: check.way(), own: &self.own, clients: &self.clients, random };
-        match Running::start(&check.target, &means) {
+        let (registry, token, way) = (&self.registry, self.token(place), check.way());
+        let client = check.tls_client(&self.clients, now, random);
+        let means = client.map(|client| Means { registry, token, way, own: &self.own, client, random });
+        match means.and_then(|means| Running::start(&check.target, &means)) {
             Ok(running) => {
                 self.scripts += usize::from(check.is_exec());
                 check.running = Some(running);
@@ -247,6 +279,16 @@ impl Checker {
     }
 
     fn finish(&mut self, check: &mut Check, outcome: Outcome) -> Option<HealthEvent> {
+        match check.running.as_ref().and_then(Running::handshake) {
+            None => {}
+            Some(HandshakeKind::Resumed) => self.handshakes.resumed += 1,
+            Some(_) => {
+                self.handshakes.whole += 1;
+                if let Some(sessions) = check.sessions.as_mut().filter(|_| outcome.is_ok()) {
+                    sessions.note_whole();
+                }
+            }
+        }
         self.stop(check);
         check.conclude(outcome)
     }
@@ -299,6 +341,7 @@ impl Checker {
                 checker.stop(check);
                 checker.forget_waiting(check, place);
                 check.state.adopt(now, &target.settings);
+                check.sessions = None;
                 check.target = target;
             }
             None
@@ -325,7 +368,7 @@ impl Checker {
     }
 
     fn prepare_clients(&mut self, targets: &[Target]) {
-        let trusts: Vec<_> = targets.iter().filter_map(|target| target.settings.trust()).collect();
+        let trusts: Vec<_> = targets.iter().filter_map(|target| Some(&target.settings.tls()?.trust)).collect();
         self.clients.retain(|known| trusts.contains(&known));
         trusts.into_iter().for_each(|trust| self.clients.prepare(trust));
     }

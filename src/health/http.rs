@@ -53,6 +53,7 @@ impl Exchange {
         if !wire.connection.is_established()? {
             return Ok(None);
         }
+        wire.heed(event);
         let has_sent = self.sent < self.request.len();
         if !self.send(wire)? {
             return Ok(None);

@@ -14,6 +14,7 @@ mod failure;
 mod http;
 mod icmp;
 mod running;
+mod sessions;
 mod settings;
 mod standing;
 mod state;
@@ -24,7 +25,7 @@ mod udp;
 mod ward;
 
 pub use body::SEARCHED;
-pub use checker::{Checker, HealthEvent};
+pub use checker::{Checker, HealthEvent, TlsHandshakes};
 pub use dns::{Dns, Name, Rcode, Record};
 pub use failure::Failure;
 pub use settings::{Http, Probe, Settings, Start, Target, Tls, Trust};

@@ -5,12 +5,15 @@ use super::connection::{Connection, Way};
 use super::datagram::Question;
 use super::exec::Script;
 use super::http::Exchange;
-use super::tls::{Clients, Wire};
+use super::tls::{self, Wire};
 use super::{Failure, Probe, Target, dns, icmp, tcp, udp};
 use mio::event::Event;
 use mio::{Registry, Token};
+use rustls::{ClientConfig, HandshakeKind};
 use std::collections::HashSet;
+use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// How a probe ended. One that passed may have told which percentage of its weight the backend asks for.
 pub(super) type Outcome = Result<Option<u32>, Failure>;
@@ -25,7 +28,8 @@ pub(super) struct Means<'a> {
     pub(super) way: Way,
     /// Addresses from which no probe may come.
     pub(super) own: &'a HashSet<IpAddr>,
-    pub(super) clients: &'a Clients,
+    /// How to speak to it over TLS; there if its settings say so.
+    pub(super) client: Option<Arc<ClientConfig>>,
     /// Another number for each probe, not to be guessed.
     pub(super) random: u64,
 }
@@ -51,7 +55,8 @@ impl Running {
         Ok(match &target.settings.probe {
             Probe::Tcp => Self::Tcp(connect()?),
             Probe::Http(http) => {
-                let session = http.tls.as_ref().map(|tls| means.clients.session(tls, address.ip())).transpose()?;
+                let config = || means.client.clone().ok_or_else(|| Failure::Local(io::Error::other("not ready")));
+                let session = http.tls.as_ref().map(|tls| tls::connection(config()?, tls, address.ip())).transpose()?;
                 Self::Http(Wire::new(connect()?, session), Box::new(Exchange::new(http, address)))
             }
             Probe::Udp { send, .. } => Self::Udp(Question::ask(registry, token, address, is_own, send)?),
@@ -83,6 +88,14 @@ impl Running {
             (Self::Exec(script), _) => script.advance().map(passed),
             (Self::Agent(report), _) => report.advance(),
             // Nobody changes the type of a probe under way.
+            _ => None,
+        }
+    }
+
+    /// How its TLS handshake went, once the server has said.
+    pub(super) fn handshake(&self) -> Option<HandshakeKind> {
+        match self {
+            Self::Http(wire, _) => wire.handshake(),
             _ => None,
         }
     }

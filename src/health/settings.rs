@@ -50,10 +50,10 @@ impl Settings {
     /// `fall` unless set.
     pub const DEFAULT_FALL: u32 = 3;
 
-    /// Whose certificates are believed, where there are any.
-    pub fn trust(&self) -> Option<&Trust> {
+    /// How backends are spoken to over TLS, where they are.
+    pub fn tls(&self) -> Option<&Tls> {
         match &self.probe {
-            Probe::Http(http) => http.tls.as_ref().map(|tls| &tls.trust),
+            Probe::Http(http) => http.tls.as_ref(),
             _ => None,
         }
     }
@@ -117,6 +117,13 @@ pub struct Tls {
     pub name: Option<ServerName<'static>>,
     /// Whose certificates are believed.
     pub trust: Trust,
+    /// At least so often a handshake is a whole one, in which the certificate is seen; 0: each is.
+    pub full_handshake: Duration,
+}
+
+impl Tls {
+    /// `full_handshake` unless set.
+    pub const DEFAULT_FULL_HANDSHAKE: Duration = Duration::from_secs(30);
 }
 
 /// Whose certificates are believed.

@@ -47,6 +47,11 @@ impl State {
         self.up
     }
 
+    /// Whether it takes connections and the last probe, if there was one, passed.
+    pub fn is_steady(&self) -> bool {
+        self.up && self.against == 0
+    }
+
     /// When there is something to do next.
     pub fn deadline(&self) -> Duration {
         self.gives_up.unwrap_or(self.next_start + self.late)

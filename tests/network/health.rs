@@ -79,6 +79,7 @@ fn every_type_of_probe_passes_and_fails() {
     run("health_types", Layout::two_arm(), |lab| {
         let address = Family::V4.backend(1);
         let (certificate, script) = (make_certificate(lab), make_script(lab));
+        let authority = make_certificate_named(lab, "authority", "CA:TRUE");
         let https = format!("type = \"https\", sni = \"b1.example\", ca_file = \"{certificate}\"");
         let kinds: Vec<(&'static str, u16, String)> = vec![
             ("tcp", 80, "type = \"tcp\"".into()),
@@ -96,6 +97,12 @@ fn every_type_of_probe_passes_and_fails() {
         let never = [
             ("https-stranger", 8443, "type = \"https\", sni = \"b1.example\"".to_owned(), "TLS: invalid peer certificate: "),
             ("https-name", 8443, https.replace("b1.example", "b2.example"), "TLS: invalid peer certificate: "),
+            (
+                "https-authority",
+                8444,
+                https.replace(&certificate, &authority),
+                "TLS: invalid peer certificate: it is an authority's own (CA:TRUE)",
+            ),
             ("https-header", 8443, format!("{https}, header = \"X-Ready: no\""), "answered without the header `X-Ready: no`"),
             ("https-plain", 80, "type = \"https\", verify = false".to_owned(), "TLS: "),
             (
@@ -172,6 +179,74 @@ fn every_type_of_probe_passes_and_fails() {
         }
         drop(servers);
     });
+}
+
+/// Aim: a certificate that does not verify any more is noticed although probes resume sessions: in the stated time where the server goes on to
+/// take its tickets, at once where it does not.
+#[test]
+fn a_certificate_that_goes_bad_is_noticed() {
+    run("health_certificate", Layout::two_arm(), |lab| {
+        const FULL: Duration = Duration::from_secs(4);
+        let certificate = make_certificate(lab);
+        let trusted = lab.directory.join("trusted.pem");
+        std::fs::copy(&certificate, &trusted).expect("whom weir trusts");
+        let key = lab.directory.join("ticket.key");
+        std::fs::write(&key, [7; 80]).expect("the key of tickets");
+        let backend = vec![(SocketAddr::new(Family::V4.backend(1), 8443), 1)];
+        lab.config.add("tls", SocketAddr::new(Family::V4.vip(), 2000), "tcp", backend);
+        let (ca_file, full) = (trusted.display(), FULL.as_secs());
+        lab.config.set_health(
+            "tls",
+            &format!(
+                "{{ type = \"https\", sni = \"b1.example\", ca_file = \"{ca_file}\", full_handshake = \"{full}s\", \
+                 interval = \"200ms\", timeout = \"200ms\", rise = 1, fall = 2, start = \"down\" }}"
+            ),
+        );
+        // With tickets that outlast the certificate, and with those that nginx makes for itself.
+        let nginx = start_nginx(lab, &format!("ssl_session_ticket_key {};", key.display()));
+        lab.start_weir();
+        let is = |lab: &mut Lab, health: &str| (backend_of(lab, "tls")["health"] == health).then_some(());
+        let probes = |lab: &Lab, kind: &str| {
+            let log = std::fs::read_to_string(lab.directory.join("tls/access.log")).unwrap_or_default();
+            log.lines().filter(|line| line.ends_with(kind)).count()
+        };
+        wait_until("the backend to pass", LONG, || is(lab, "up"));
+        let whole = probes(lab, " .");
+        wait_until("two more whole handshakes", LONG, || (probes(lab, " .") >= whole + 2).then_some(()));
+        assert!(probes(lab, " r") > 5 * (probes(lab, " .") - whole), "most are resumed");
+
+        let bound = FULL + Duration::from_millis(2 * 200 + 200);
+        replace_certificate(lab);
+        let (resumed, replaced) = (probes(lab, " r"), Instant::now());
+        nginx.signal("HUP");
+        wait_until("the other certificate to be noticed", LONG, || is(lab, "down"));
+        let took = replaced.elapsed();
+        assert!(took <= bound + SLACK, "noticed after {took:?}, {bound:?} are allowed");
+        let why = backend_of(lab, "tls")["detail"].as_str().unwrap_or_default().to_owned();
+        assert!(why.starts_with("TLS: invalid peer certificate"), "{why}");
+        assert!(took < Duration::from_secs(1) || probes(lab, " r") > resumed, "tickets have outlasted the certificate");
+        drop(nginx);
+
+        // The good one again, without a key for tickets that lasts.
+        std::fs::copy(&trusted, &certificate).expect("the certificate");
+        std::fs::copy(lab.directory.join("trusted.key"), lab.directory.join("b1.key")).expect("its key");
+        let nginx = start_nginx(lab, "");
+        wait_until("the backend to pass again", LONG, || is(lab, "up"));
+        let whole = probes(lab, " .");
+        wait_until("another whole handshake", LONG, || (probes(lab, " .") > whole).then_some(()));
+        replace_certificate(lab);
+        let replaced = Instant::now();
+        nginx.signal("HUP");
+        wait_until("the other certificate to be noticed", LONG, || is(lab, "down"));
+        let took = replaced.elapsed();
+        assert!(took <= FULL - SLACK, "noticed after {took:?}: the tickets were still good");
+    });
+}
+
+/// Another certificate for b1, that nobody trusts; the key of the first one is kept.
+fn replace_certificate(lab: &Lab) {
+    std::fs::copy(lab.directory.join("b1.key"), lab.directory.join("trusted.key")).expect("the key");
+    make_certificate(lab);
 }
 
 #[test]
@@ -453,10 +528,14 @@ fn number(value: &Value, key: &str) -> u64 {
 
 /// A certificate that signs itself, for b1.example. Its path.
 fn make_certificate(lab: &Lab) -> String {
-    let (key, certificate) = (lab.directory.join("b1.key"), lab.directory.join("b1.pem"));
+    make_certificate_named(lab, "b1", "CA:FALSE")
+}
+
+fn make_certificate_named(lab: &Lab, name: &str, constraint: &str) -> String {
+    let (key, certificate) = (lab.directory.join(format!("{name}.key")), lab.directory.join(format!("{name}.pem")));
     lab.client.run(&format!(
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=b1.example -addext \
-         subjectAltName=DNS:b1.example -addext basicConstraints=critical,CA:FALSE -keyout {} -out {}",
+         subjectAltName=DNS:b1.example -addext basicConstraints=critical,{constraint} -keyout {} -out {}",
         key.display(),
         certificate.display()
     ));
@@ -473,10 +552,19 @@ fn make_script(lab: &Lab) -> String {
 
 /// dnsmasq, and nginx with TLS, on b1.
 fn start_servers(lab: &Lab) -> Vec<Background> {
-    let b1 = &lab.backends[0].namespace;
-    let mut dnsmasq = b1.command("dnsmasq");
+    let mut dnsmasq = lab.backends[0].namespace.command("dnsmasq");
     dnsmasq.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--pid-file="]);
     dnsmasq.args(["--address=/up.example/192.0.2.5", "--local=/example/"]);
+    let above = lab.directory.display();
+    // Where an authority shows its own certificate.
+    let authority = format!(
+        "}} server {{ listen 8444 ssl; ssl_certificate {above}/authority.pem; ssl_certificate_key {above}/authority.key;"
+    );
+    vec![Background::start(dnsmasq, &lab.directory.join("dnsmasq.log")), start_nginx(lab, &authority)]
+}
+
+/// nginx with TLS on b1. Its log tells how each handshake went: `r` resumed, `.` whole.
+fn start_nginx(lab: &Lab, more: &str) -> Background {
     let directory = lab.directory.join("tls");
     std::fs::create_dir_all(&directory).expect("a directory");
     let config = directory.join("nginx.conf");
@@ -485,16 +573,18 @@ fn start_servers(lab: &Lab) -> Vec<Background> {
         "user root; daemon off; master_process off; pid {here}/nginx.pid; error_log {here}/nginx.log warn;
         events {{ worker_connections 256; }}
         http {{
-            access_log off; client_body_temp_path {here}/body; proxy_temp_path {here}/proxy; fastcgi_temp_path {here}/fastcgi;
+            log_format handshakes '$status $ssl_protocol $ssl_session_reused'; access_log {here}/access.log handshakes;
+            client_body_temp_path {here}/body; proxy_temp_path {here}/proxy; fastcgi_temp_path {here}/fastcgi;
             uwsgi_temp_path {here}/uwsgi; scgi_temp_path {here}/scgi;
             server {{
                 listen 8443 ssl; ssl_certificate {above}/b1.pem; ssl_certificate_key {above}/b1.key;
                 location / {{ add_header X-Ready yes; return 200 \"all is very well\\n\"; }}
+                {more}
             }}
         }}\n"
     );
     std::fs::write(&config, text).expect("nginx.conf");
-    let mut nginx = b1.command("nginx");
+    let mut nginx = lab.backends[0].namespace.command("nginx");
     nginx.arg("-c").arg(&config).arg("-p").arg(&directory).arg("-e").arg(directory.join("nginx.log"));
-    vec![Background::start(dnsmasq, &lab.directory.join("dnsmasq.log")), Background::start(nginx, &directory.join("nginx.log"))]
+    Background::start(nginx, &directory.join("nginx.log"))
 }

@@ -130,7 +130,7 @@ type Use<'a> = (&'static str, Option<Range<usize>>, &'a [Kind]);
 /// Keys that say nothing to a probe of this type are mistakes.
 fn refuse_keys_of_others(health: &raw::Health, kind: &Located<Kind>, problems: &mut Problems) {
     let span = |key: &raw::Maybe<String>| key.as_ref().map(Spanned::span);
-    let keys: [Use<'_>; 15] = [
+    let keys: [Use<'_>; 16] = [
         ("pool.health.path", span(&health.path), HTTP),
         ("pool.health.host", span(&health.host), HTTP),
         ("pool.health.status", span(&health.status), HTTP),
@@ -139,6 +139,7 @@ fn refuse_keys_of_others(health: &raw::Health, kind: &Located<Kind>, problems: &
         ("pool.health.sni", span(&health.sni), HTTPS),
         ("pool.health.verify", health.verify.as_ref().map(Spanned::span), HTTPS),
         ("pool.health.ca_file", span(&health.ca_file), HTTPS),
+        ("pool.health.full_handshake", span(&health.full_handshake), HTTPS),
         ("pool.health.send", span(&health.send), &[Kind::Udp]),
         ("pool.health.expect", span(&health.expect), &[Kind::Udp]),
         ("pool.health.query", span(&health.query), &[Kind::Dns]),
@@ -193,7 +194,11 @@ fn check_tls(health: &raw::Health, problems: &mut Problems) -> Tls {
         None if verify => Trust::System,
         None => Trust::Anybody,
     };
-    Tls { name: name.map(|name| name.value).or_else(host), trust }
+    let full_handshake =
+        problems.value_or("pool.health.full_handshake", health.full_handshake.as_ref(), Tls::DEFAULT_FULL_HANDSHAKE, |text| {
+            duration(text, Duration::ZERO..=*INTERVALS.end())
+        });
+    Tls { name: name.map(|name| name.value).or_else(host), trust, full_handshake }
 }
 
 fn read_certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, Complaint> {
