@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# sudo scripts/zero-copy-vm.sh [--binary FILE] [--refresh] [--only WORD] [--write] [virtio|virtio-ends|igb|igb-ends|channels|comparison]...
+# sudo scripts/zero-copy-vm.sh [--binary FILE] [--refresh] [--only WORD] [--write] [virtio|virtio-ends|igb|igb-others|igb-ends|channels|comparison]...
 #
 # Zero-copy, shown on drivers that have it. Boots a Debian kernel in QEMU, in software (no KVM, no network of this machine), and runs
 # weir in it with `mode = "zero-copy"` between real clients and servers, on emulated network cards:
 #
 #   virtio      virtio_net with one queue, two cards back to back on each side of weir; and cards without the flags that zero-copy needs
-#   igb         Intel 82576 with 4 RSS queues
+#   igb         Intel 82576 with 4 RSS queues; its flows, and two arms
+#   igb-others  the same cards; what else virtio does, in a guest of its own so that both run at once
 #   *-ends      the same cards; those scenarios in which weir or a link ends
 #   channels    virtio_net with 8 queues, of which fewer are in use when weir comes
 #   comparison  what weir, IPVS and nftables full-NAT each answer in the same situations; with --write it is kept in docs/comparison.md
@@ -31,12 +32,12 @@ while [ $# -gt 0 ]; do
     --refresh) refresh=yes ;;
     --write) write=yes ;;
     --only) [ $# -ge 2 ] || usage; only=$2; shift ;;
-    virtio | virtio-ends | igb | igb-ends | channels | comparison) guests+=("$1") ;;
+    virtio | virtio-ends | igb | igb-others | igb-ends | channels | comparison) guests+=("$1") ;;
     *) usage ;;
     esac
     shift
 done
-[ ${#guests[@]} -gt 0 ] || guests=(igb-ends igb virtio comparison channels virtio-ends)
+[ ${#guests[@]} -gt 0 ] || guests=(igb igb-others igb-ends virtio comparison channels virtio-ends)
 
 need_root
 # shellcheck disable=SC2086 # one word a package

@@ -69,7 +69,7 @@ KERNEL="lsm=capability preempt=none psi=0 cgroup_disable=memory randomize_kstack
 start_guest() {
     local guest=$1 vmlinuz cpus=1 niceness=5
     # Another emulated CPU costs more than it gives, but workers shall meet.
-    case $guest in igb*) cpus=2 ;; esac
+    case $guest in igb | igb-ends) cpus=2 ;; esac
     # Those with a bound in time go before those without.
     case $guest in *-ends) niceness=0 ;; esac
     vmlinuz=$(find "$kernel" -name 'vmlinuz*' -print -quit)

@@ -23,9 +23,10 @@ use std::process::ExitCode;
 /// What runs in each guest, in this order.
 fn scenarios(guest: &str) -> Vec<Scenario> {
     match guest {
-        "virtio" => [vec![modes::without_zero_copy()], services(1)].into_iter().flatten().collect(),
+        "virtio" => [vec![modes::without_zero_copy(), service::two_arms(1)], others(1)].into_iter().flatten().collect(),
         "virtio-ends" => ends::scenarios(1),
-        "igb" => [vec![queues::scenario()], services(4)].into_iter().flatten().collect(),
+        "igb" => vec![queues::scenario(), service::two_arms(4)],
+        "igb-others" => others(4),
         "igb-ends" => ends::scenarios(4),
         "channels" => vec![channels::scenario()],
         "comparison" => vec![comparison::scenario()],
@@ -33,10 +34,9 @@ fn scenarios(guest: &str) -> Vec<Scenario> {
     }
 }
 
-/// All that goes on while weir stays, on cards with this many queues.
-fn services(queues: u32) -> Vec<Scenario> {
-    let others = vec![own_traffic::sessions(queues), own_traffic::vlan(queues), modes::others(queues)];
-    [service::scenarios(queues), others].into_iter().flatten().collect()
+/// What else goes on while weir stays, on cards with this many queues.
+fn others(queues: u32) -> Vec<Scenario> {
+    vec![service::one_arm(queues), own_traffic::sessions(queues), own_traffic::vlan(queues), modes::others(queues)]
 }
 
 fn main() -> ExitCode {

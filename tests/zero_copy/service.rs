@@ -10,15 +10,12 @@ const FILE: u64 = 10 << 20;
 /// Of the UDP echo.
 const PORT: u16 = 5353;
 
-pub(crate) fn scenarios(queues: u32) -> Vec<Scenario> {
-    vec![
-        Scenario::new("two_arms", move || {
-            run("two_arms", Layout::two_arm().queues(queues).cards(0), |lab| serve(lab, queues, 1000))
-        }),
-        Scenario::new("one_arm", move || {
-            run("one_arm", Layout::one_arm().queues(queues).cards(0), |lab| serve(lab, queues, 100))
-        }),
-    ]
+pub(crate) fn two_arms(queues: u32) -> Scenario {
+    Scenario::new("two_arms", move || run("two_arms", Layout::two_arm().queues(queues).cards(0), |lab| serve(lab, queues, 1000)))
+}
+
+pub(crate) fn one_arm(queues: u32) -> Scenario {
+    Scenario::new("one_arm", move || run("one_arm", Layout::one_arm().queues(queues).cards(0), |lab| serve(lab, queues, 100)))
 }
 
 /// Frames of a queue, for all but those scenarios that leave it at the default of 4096: an emulator takes long to clear memory.
