@@ -13,6 +13,7 @@ pub mod io; // L3: where frames come from and go to
 pub mod kernel; // L3: netlink, ethtool, affinity, privileges
 pub mod nat; // L2: the choice of a port, the rewrite of a packet, ICMP errors
 pub mod packet; // L0: views of headers, parsing, checksums
+pub mod pktgen; // L4: traffic with known numbers, and what arrives of it
 pub mod schedule; // L1: which member of a pool gets the next connection
 pub mod service; // L1: services, pools, backends and the snapshot of them that workers read
 pub mod worker; // L4: the poll loop of one core

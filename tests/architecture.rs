@@ -7,20 +7,20 @@ use std::process::Command;
 
 /// The rooms of `src/`, from the bottom up. A room may import from those above it in this list, never from its own line or below.
 const LEVELS: &[&[&str]] = &[
-    &["packet"],           // L0: bytes
-    &["schedule"],         // L1: state
-    &["conntrack"],        //
-    &["service"],          //
-    &["nat"],              // L2: translation
-    &["datapath"],         // L3: the whole way of a packet, and where packets come from
-    &["kernel"],           //
-    &["io", "xdp"],        //
-    &["worker", "health"], // L4: what runs
-    &["config"],           // L5: what steers
-    &["metrics"],          //
-    &["admin"],            //
-    &["control"],          //
-    &["cli"],              // L6: the face
+    &["packet"],                     // L0: bytes
+    &["schedule"],                   // L1: state
+    &["conntrack"],                  //
+    &["service"],                    //
+    &["nat"],                        // L2: translation
+    &["datapath"],                   // L3: the whole way of a packet, and where packets come from
+    &["kernel"],                     //
+    &["io", "xdp"],                  //
+    &["worker", "health", "pktgen"], // L4: what runs
+    &["config"],                     // L5: what steers
+    &["metrics"],                    //
+    &["admin"],                      //
+    &["control"],                    //
+    &["cli"],                        // L6: the face
 ];
 
 /// Files that may hold unsafe code, and why each must.
@@ -42,6 +42,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/kernel/channels.rs", "an ioctl that takes a pointer to a structure of its own for each command"),
     ("src/kernel/namespace.rs", "unshare and setns, for its own tests"),
     ("src/kernel/privileges.rs", "getrlimit"),
+    ("src/pktgen/live.rs", "bpf(2) has no wrapper for running a program on live frames, nor has pthread_kill"),
     ("tests/zero_copy/comparison/wire.rs", "the address of a raw packet socket has no safe constructor"),
     ("tests/support/namespace.rs", "unshare, setns and prctl have no safe wrapper in the dependencies"),
 ];

@@ -13,6 +13,7 @@ mod drain;
 mod drops;
 mod explain;
 mod flow;
+mod pktgen;
 mod plan;
 mod reload;
 mod replay;
@@ -48,6 +49,7 @@ enum Command {
     Explain(explain::Explain),
     Replay(replay::Replay),
     Bench(bench::Bench),
+    Pktgen(pktgen::Pktgen),
 }
 
 /// How a subcommand ended that could do its work.
@@ -86,6 +88,7 @@ impl Command {
             Self::Replay(replay) => return replay.run(out),
             Self::Check(check) => return check.run(out),
             Self::Bench(bench) => return bench.run(out),
+            Self::Pktgen(pktgen) => return pktgen.run(out),
             Self::Plan(plan) => plan.run(out)?,
             Self::Drain(drain) => return drain.run(out),
             Self::Undrain(undrain) => return undrain.run(out),

@@ -6,12 +6,14 @@
 
 mod error;
 mod maps;
+mod program;
 mod steering;
 mod targets;
 #[cfg(test)]
 mod tests;
 
 pub use error::XdpError;
+pub use program::{attach_program, load_program, program_named};
 pub use steering::{AttachMode, SteerCounters, Steering};
 pub use targets::{FIRST_DATA_PORT, Targets};
 

@@ -1,11 +1,12 @@
 //! The program on one interface: loaded, attached, fed.
 
+use super::XdpError;
 use super::maps::Maps;
+use super::program::{attach_program, load_program, program_named};
 use super::targets::{Entries, Targets};
-use super::{XdpError, error};
+use aya::Ebpf;
+use aya::programs::Xdp;
 use aya::programs::links::FdLink;
-use aya::programs::{Xdp, XdpMode};
-use aya::{Ebpf, EbpfLoader};
 use std::fmt;
 use std::os::fd::BorrowedFd;
 
@@ -64,15 +65,7 @@ impl Steering {
         let mut ebpf = load()?;
         let maps = Maps::new(&mut ebpf)?;
         let program = program(&mut ebpf)?;
-        let kernel_mode = match mode {
-            AttachMode::Native => XdpMode::Driver,
-            AttachMode::Generic => XdpMode::Skb,
-        };
-        let attached = program.attach(interface, kernel_mode).and_then(|link| program.take_link(link));
-        let link = attached.map_err(|source| error::attach(interface, mode, source))?;
-        // aya falls back to netlink where the kernel has no XDP links (before 5.9) or refuses one. Such an attachment would outlive a
-        // crash, so it is not taken; dropping it detaches.
-        let link = FdLink::try_from(link).map_err(|_| XdpError::NoLink { interface: interface.to_owned(), mode })?;
+        let link = attach_program(program, interface, mode)?;
         Ok(Self { interface: interface.to_owned(), mode, maps, _link: link })
     }
 
@@ -106,12 +99,9 @@ impl Steering {
 
 /// Loads the program into the kernel, attached to nothing.
 pub(super) fn load() -> Result<Ebpf, XdpError> {
-    let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(error::load)?;
-    program(&mut ebpf)?.load().map_err(error::verify)?;
-    Ok(ebpf)
+    load_program::<0>(OBJECT, PROGRAM, None)
 }
 
 pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, XdpError> {
-    let program = ebpf.program_mut(PROGRAM).ok_or(XdpError::NoProgram(PROGRAM))?;
-    program.try_into().map_err(error::verify)
+    program_named(ebpf, PROGRAM)
 }

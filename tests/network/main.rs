@@ -25,6 +25,7 @@ mod laboratory;
 mod next_hops;
 mod own_traffic;
 mod path_mtu;
+mod pktgen;
 mod protocols;
 mod queues;
 mod refusal;

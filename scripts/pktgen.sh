@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# sudo scripts/pktgen.sh [--quick] [--seconds S] [--rate PPS] [--highest PPS] [--sender live-frames|af-xdp]
+#
+# The main profiles of `weir pktgen` through a weir between two veth pairs: a fixed rate, both ways, IMIX, IPv6, TCP, a SYN flood, a ramp, and
+# the search for the highest rate without loss (RFC 2544, section 26.1). One line each: what was sent and received a second, what was
+# lost, and how long it was on the way.
+#
+#   client ── c0 ═ l0 ── weir ── l1 ═ s0 ── server
+#
+# Everything happens in network namespaces of this run, which are removed at the end, also after Ctrl-C.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/packages.sh
+
+seconds=5 rate=100000 highest=1000000 sender=live-frames
+while [ $# -gt 0 ]; do
+    case $1 in
+    --quick) seconds=1 rate=20000 highest=200000 ;;
+    --seconds) seconds=$2; shift ;;
+    --rate) rate=$2; shift ;;
+    --highest) highest=$2; shift ;;
+    --sender) sender=$2; shift ;;
+    *) sed -n '2s/^# /usage: /p' "$0" >&2; exit 2 ;;
+    esac
+    shift
+done
+
+need_root
+# shellcheck disable=SC2086 # one word a package
+install_missing $BUILD_PACKAGES iproute2 ethtool util-linux jq
+find_rust
+
+directory=$(mktemp -d /tmp/weir-pktgen-XXXXXX)
+prefix=weir-pktgen-$$
+weir_pid=
+
+clean_up() {
+    trap '' INT TERM HUP
+    if [ -n "$weir_pid" ]; then
+        kill "$weir_pid" 2>/dev/null || true
+        wait "$weir_pid" 2>/dev/null || true
+    fi
+    local side
+    for side in client forward server; do ip netns delete "$prefix-$side" 2>/dev/null || true; done
+    rm -rf "$directory"
+    give_back
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+say "Building weir"
+weir=${WEIR_BINARY:-target/release/weir}
+[ -n "${WEIR_BINARY:-}" ] || cargo build --release --quiet --bin weir
+
+say "Making the namespaces and starting weir"
+for side in client forward server; do
+    ip netns add "$prefix-$side"
+    ip -n "$prefix-$side" link set lo up
+    nsenter --net="/run/netns/$prefix-$side" sh -c 'echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad'
+done
+ip -n "$prefix-client" link add c0 address 02:00:00:00:00:11 type veth peer name l0 netns "$prefix-forward" address 02:00:00:00:00:22
+ip -n "$prefix-server" link add s0 address 02:00:00:00:00:44 type veth peer name l1 netns "$prefix-forward" address 02:00:00:00:00:33
+for side in "client c0 10.1.0.2/24 fd00:1::2/64" "forward l0 10.1.0.1/24 fd00:1::1/64" \
+    "forward l1 10.2.0.1/24 fd00:2::1/64" "server s0 10.2.0.11/24 fd00:2::11/64"; do
+    # shellcheck disable=SC2086 # four words
+    set -- $side
+    ip -n "$prefix-$1" address add "$3" dev "$2"
+    ip -n "$prefix-$1" address add "$4" dev "$2" nodad
+    ip -n "$prefix-$1" link set "$2" up
+    nsenter --net="/run/netns/$prefix-$1" ethtool -K "$2" tx off >/dev/null
+done
+ip -n "$prefix-forward" route add 198.18.0.0/15 via 10.1.0.2
+ip -n "$prefix-forward" route add 2001:2::/48 via fd00:1::2
+
+service() { # NAME PROTOCOL VIP BACKEND
+    printf '[[service]]\nname = "%s"\nvip = "%s"\nprotocol = "%s"\npool = "%s"\n' "$1" "$3" "$2" "$1"
+    printf '[[pool]]\nname = "%s"\nbackends = [{ address = "%s" }]\n' "$1" "$4"
+}
+{
+    printf '[[interface]]\nname = "l0"\n[[interface]]\nname = "l1"\n'
+    printf '[snat]\naddresses = ["10.2.0.200", "fd00:2::200"]\n'
+    printf '[conntrack]\nmax_connections = 1000000\n[admin]\nsocket = "%s/admin.sock"\n' "$directory"
+    service udp4 udp 10.1.0.100:80 10.2.0.11:80
+    service tcp4 tcp 10.1.0.100:80 10.2.0.11:80
+    service udp6 udp '[fd00:1::100]:80' '[fd00:2::11]:80'
+} >"$directory/weir.toml"
+nsenter --net="/run/netns/$prefix-forward" "$weir" run --config "$directory/weir.toml" >"$directory/weir.log" 2>&1 &
+weir_pid=$!
+for _ in $(seq 100); do
+    ! nsenter --net="/run/netns/$prefix-forward" "$weir" status --socket "$directory/admin.sock" >/dev/null 2>&1 || break
+    kill -0 "$weir_pid" 2>/dev/null || die "weir did not start: $(cat "$directory/weir.log")"
+    sleep 0.1
+done
+
+# profile NAME ARGUMENTS... : one measurement and its line.
+profile() {
+    local name=$1
+    shift
+    "$weir" pktgen --namespace "$prefix-client" --interface c0 --sink-namespace "$prefix-server" --sink s0 \
+        --to 02:00:00:00:00:22 --sender "$sender" --json "$@" >"$directory/answer.json" ||
+        die "$name failed; weir says: $(tail -3 "$directory/weir.log")"
+    jq -r --arg name "$name" '
+        def micros: . / 100 | round / 10;
+        .search as $search | .figures as $figures |
+        if $figures == null then [$name, "-", "-", "-", "-", "-", "-", "-"] else
+        (if $figures.came_back.frames > 0 then $figures.came_back else $figures.received end) as $come |
+        ($figures.nanos / 1e9) as $seconds |
+        [$name, ($figures.offered_pps | round), ($come.frames / $seconds | round), $figures.lost,
+         ($come.latency_ns.p50 | micros), ($come.latency_ns.p99 | micros), ($come.latency_ns.p99_9 | micros), ($come.max_ns | micros)]
+        end | @tsv' "$directory/answer.json" |
+        awk -F'\t' '{ printf "%-22s %11s %12s %9s %9s %9s %9s %9s\n", $1, $2, $3, $4, $5, $6, $7, $8 }'
+}
+
+say "Measuring: $sender, $seconds s each; times in µs, of the way there, or there and back"
+printf '%-22s %11s %12s %9s %9s %9s %9s %9s\n' profile offered/s received/s lost p50 p99 p99.9 max
+vip4=10.1.0.100:80 vip6='[fd00:1::100]:80'
+fixed=(--rate "$rate" --duration "$seconds")
+profile "UDP" --vip $vip4 "${fixed[@]}"
+profile "UDP, both ways" --vip $vip4 "${fixed[@]}" --echo
+profile "UDP, IMIX" --vip $vip4 "${fixed[@]}" --size imix
+profile "UDP, IPv6, both ways" --vip "$vip6" "${fixed[@]}" --echo
+profile "TCP, both ways" --vip $vip4 "${fixed[@]}" --protocol tcp --echo
+profile "SYN flood" --vip $vip4 "${fixed[@]}" --syn-flood
+profile "ramp to twice the rate" --vip $vip4 --ramp "$((rate / 10)):$((rate * 2)):$seconds"
+profile "search, no loss" --vip $vip4 --search --rate "$highest" --duration "$seconds"

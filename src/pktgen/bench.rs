@@ -1,0 +1,240 @@
+//! Both ends together: flows are opened, trials are made.
+
+use super::end::{Arrived, Duty, End, Outgoing};
+use super::kernel::KernelGenerator;
+use super::live::LiveFrames;
+use super::pace::Profile;
+use super::stamp::{OPENING, PKTGEN, tag};
+use super::xsk::AfXdp;
+use super::{Order, PktgenError, Place, Plan, Protocol, Sender, Sent, Watch, Way, now};
+use crate::kernel::{check_privileges, servable_link};
+use crate::packet::tcp::flag;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// What a bench is made of.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Where packets are sent from, and replies come back to.
+    pub source: Place,
+    /// Where they arrive.
+    pub sink: Place,
+    /// Who gets the frames.
+    pub to: [u8; 6],
+    /// How they are sent.
+    pub way: Way,
+    /// The sink sends everything back.
+    pub echo: bool,
+    /// The sender's core.
+    pub cpu: Option<usize>,
+}
+
+/// Both ends, set up.
+pub struct Bench {
+    source: Option<End>,
+    sink: End,
+    sender: Box<dyn Sender>,
+    plan: Plan,
+    way: Way,
+    run: u32,
+    trials: u8,
+    stop: Arc<AtomicBool>,
+}
+
+/// What a trial was.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// What was sent.
+    pub sent: Sent,
+    /// What came to the sink.
+    pub arrived: Arrived,
+    /// What the sink sent back and came to the source.
+    pub replies: Arrived,
+    /// Parts of it, in the order of time.
+    pub rows: Vec<Row>,
+    /// It was ended by a signal.
+    pub interrupted: bool,
+}
+
+/// A part of a trial. What was under way at its borders is counted where it arrived.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Nanoseconds from the trial's beginning to this part's.
+    pub begin: u64,
+    /// Nanoseconds that it took.
+    pub nanos: u64,
+    /// Frames sent.
+    pub sent: u64,
+    /// What came to the sink; `fastest` and `slowest` are the whole trial's.
+    pub arrived: Arrived,
+    /// What came back.
+    pub replies: Arrived,
+}
+
+/// Packets a second that open flows: slower than any forwarder opens them.
+const OPENING_RATE: u32 = 100_000;
+/// RFC 2544, section 23: how long residual frames are waited for.
+const RESIDUAL: Duration = Duration::from_secs(2);
+/// Nothing came for so long: nothing will.
+const QUIET: Duration = Duration::from_millis(300);
+
+impl std::fmt::Debug for Bench {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bench").field("plan", &self.plan).field("way", &self.way).finish_non_exhaustive()
+    }
+}
+
+impl Bench {
+    /// Attaches the programs at both ends and opens the sender.
+    ///
+    /// # Errors
+    /// What is lacking: privileges, the kernel's parts, the interfaces.
+    pub fn new(setup: &Setup, plan: Plan, stop: Arc<AtomicBool>) -> Result<Self, PktgenError> {
+        check_privileges(0)?;
+        let kernel = setup.way == Way::Kernel;
+        let duty = Duty { echo: setup.echo, answer_syn: plan.protocol == Protocol::Tcp && !plan.flood, kernel };
+        let (source, sink) = (&setup.source, &setup.sink);
+        let index = source.inside(|| {
+            let link = servable_link(&source.interface)?;
+            plan.check_mtu(&source.interface, link.mtu)?;
+            Ok((link.index, link.mac))
+        })?;
+        let out = Outgoing { index: index.0, to: setup.to, from: index.1 };
+        let sink_end = End::attach(sink, &plan, duty)?;
+        let source_end = match source == sink {
+            true => None,
+            false => Some(End::attach(source, &plan, Duty { kernel, ..Duty::default() })?),
+        };
+        let sender: Box<dyn Sender> = match setup.way {
+            Way::LiveFrames => Box::new(LiveFrames::new(source, &plan, &out, setup.cpu)?),
+            Way::AfXdp => {
+                let mode = source_end.as_ref().unwrap_or(&sink_end).mode();
+                Box::new(AfXdp::new(source, &plan, &out, mode, setup.cpu)?)
+            }
+            Way::Kernel => Box::new(KernelGenerator::new(source, &plan, &out, setup.cpu)?),
+        };
+        let run = now() as u32 & 0x3f_ffff;
+        Ok(Self { source: source_end, sink: sink_end, sender, plan, way: setup.way, run, trials: 0, stop })
+    }
+
+    /// The end that packets arrive at.
+    pub fn sink(&self) -> &End {
+        &self.sink
+    }
+
+    /// Opens every flow, TCP's by a SYN and an ACK; how many were seen at the sink to be open. Nothing is to be opened for a flood, and
+    /// the kernel's generator cannot be told to.
+    pub fn open(&mut self) -> Result<Option<u32>, PktgenError> {
+        if self.plan.flood || self.way == Way::Kernel {
+            return Ok(None);
+        }
+        let passes: &[u8] = match self.plan.protocol {
+            Protocol::Udp => &[0],
+            Protocol::Tcp => &[flag::SYN, flag::ACK],
+        };
+        let flows = u64::from(self.plan.flows);
+        let mut opened = flows;
+        for flags in passes {
+            let nanos = flows * 1_000_000_000 / u64::from(OPENING_RATE);
+            let profile = Profile { from: OPENING_RATE, to: OPENING_RATE, nanos: nanos.max(1_000_000) };
+            let tag = self.next_tag()?;
+            let order = Order { profile, limit: flows, tag: tag | OPENING, flags: *flags, opening: true };
+            let watch = Watch { stop: Arc::clone(&self.stop), ..Watch::default() };
+            let sent = self.sender.send(&order, &watch)?.frames;
+            self.settle(|bench| Ok(bench.sink.arrived(OPENING)?.frames), sent)?;
+            opened = opened.min(self.sink.arrived(OPENING)?.frames);
+        }
+        Ok(Some(opened as u32))
+    }
+
+    /// Sends by the profile, seen in `rows` parts, and waits for the last frames.
+    pub fn trial(&mut self, profile: Profile, rows: usize) -> Result<Trial, PktgenError> {
+        let tag = self.next_tag()?;
+        let flags = if self.plan.flood { flag::SYN } else { flag::ACK | flag::PSH };
+        let order = Order { profile, limit: profile.packets(), tag, flags, opening: false };
+        let watch = Watch { stop: Arc::clone(&self.stop), ..Watch::default() };
+        let Self { source, sink, sender, .. } = self;
+        let (sent, parts) = std::thread::scope(|scope| {
+            let begin = Instant::now();
+            let sending = scope.spawn(|| sender.send(&order, &watch));
+            let mut parts = Vec::new();
+            for part in 1..rows {
+                let end = begin + Duration::from_nanos(profile.nanos / rows as u64 * part as u64);
+                while Instant::now() < end && !sending.is_finished() {
+                    std::thread::sleep((end - Instant::now().min(end)).min(Duration::from_millis(10)));
+                }
+                parts.push(look(sink, source.as_ref(), &watch, begin));
+            }
+            (sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), parts)
+        });
+        let sent = sent?;
+        self.settle(|bench| Ok(bench.sink.arrived(0)?.frames), sent.frames)?;
+        let arrived = self.sink.arrived(0)?;
+        // What the sink reflects is on its way back the moment it was counted.
+        let expected = if self.replies()?.frames > 0 { arrived.frames } else { 0 };
+        self.settle(|bench| Ok(bench.replies()?.frames), expected)?;
+        let replies = self.replies()?;
+        let mut looks = parts.into_iter().collect::<Result<Vec<_>, _>>()?;
+        looks.push(Look { nanos: sent.nanos, sent: sent.frames, arrived: arrived.clone(), replies: replies.clone() });
+        let interrupted = self.stop.load(Relaxed);
+        Ok(Trial { sent, arrived, replies, rows: rows_between(&looks), interrupted })
+    }
+
+    fn replies(&self) -> Result<Arrived, PktgenError> {
+        self.source.as_ref().unwrap_or(&self.sink).arrived(1)
+    }
+
+    /// A new trial's tag, which both ends expect from now on.
+    fn next_tag(&mut self) -> Result<u32, PktgenError> {
+        self.trials = self.trials.wrapping_add(1);
+        let tag = if self.way == Way::Kernel { PKTGEN } else { tag(self.run, self.trials) };
+        for end in self.source.iter_mut().chain([&mut self.sink]) {
+            end.expect(tag)?;
+        }
+        Ok(tag)
+    }
+
+    /// Waits until `expected` have come, or nothing comes any more.
+    fn settle(&self, come: impl Fn(&Self) -> Result<u64, PktgenError>, expected: u64) -> Result<(), PktgenError> {
+        let start = Instant::now();
+        let (mut last, mut changed) = (come(self)?, start);
+        while last < expected && start.elapsed() < RESIDUAL && changed.elapsed() < QUIET {
+            std::thread::sleep(Duration::from_millis(2));
+            let now = come(self)?;
+            if now != last {
+                (last, changed) = (now, Instant::now());
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Look {
+    nanos: u64,
+    sent: u64,
+    arrived: Arrived,
+    replies: Arrived,
+}
+
+fn look(sink: &End, source: Option<&End>, watch: &Watch, begin: Instant) -> Result<Look, PktgenError> {
+    Ok(Look {
+        nanos: begin.elapsed().as_nanos() as u64,
+        sent: watch.sent.load(Relaxed),
+        arrived: sink.arrived(0)?,
+        replies: source.unwrap_or(sink).arrived(1)?,
+    })
+}
+
+fn rows_between(looks: &[Look]) -> Vec<Row> {
+    let nothing = Look { nanos: 0, sent: 0, arrived: Arrived::default(), replies: Arrived::default() };
+    let earlier = std::iter::once(&nothing).chain(looks);
+    let row = |(before, after): (&Look, &Look)| Row {
+        begin: before.nanos,
+        nanos: after.nanos.saturating_sub(before.nanos),
+        sent: after.sent.saturating_sub(before.sent),
+        arrived: after.arrived.since(&before.arrived),
+        replies: after.replies.since(&before.replies),
+    };
+    earlier.zip(looks).map(row).collect()
+}
