@@ -182,71 +182,62 @@ fn every_type_of_probe_passes_and_fails() {
 }
 
 /// Aim: a certificate that does not verify any more is noticed although probes resume sessions: in the stated time where the server goes on to
-/// take its tickets, at once where it does not.
+/// take its tickets, at once where it does not. The server is replaced by another one, which listens before the first one ends.
 #[test]
 fn a_certificate_that_goes_bad_is_noticed() {
     run("health_certificate", Layout::two_arm(), |lab| {
         const FULL: Duration = Duration::from_secs(4);
         let certificate = make_certificate(lab);
-        let trusted = lab.directory.join("trusted.pem");
-        std::fs::copy(&certificate, &trusted).expect("whom weir trusts");
+        make_certificate_named(lab, "stranger", "CA:FALSE");
         let key = lab.directory.join("ticket.key");
         std::fs::write(&key, [7; 80]).expect("the key of tickets");
         let backend = vec![(SocketAddr::new(Family::V4.backend(1), 8443), 1)];
         lab.config.add("tls", SocketAddr::new(Family::V4.vip(), 2000), "tcp", backend);
-        let (ca_file, full) = (trusted.display(), FULL.as_secs());
+        let full = FULL.as_secs();
         lab.config.set_health(
             "tls",
             &format!(
-                "{{ type = \"https\", sni = \"b1.example\", ca_file = \"{ca_file}\", full_handshake = \"{full}s\", \
+                "{{ type = \"https\", sni = \"b1.example\", ca_file = \"{certificate}\", full_handshake = \"{full}s\", \
                  interval = \"200ms\", timeout = \"200ms\", rise = 1, fall = 2, start = \"down\" }}"
             ),
         );
-        // With tickets that outlast the certificate, and with those that nginx makes for itself.
-        let nginx = start_nginx(lab, &format!("ssl_session_ticket_key {};", key.display()));
         lab.start_weir();
-        let is = |lab: &mut Lab, health: &str| (backend_of(lab, "tls")["health"] == health).then_some(());
-        let probes = |lab: &Lab, kind: &str| {
-            let log = std::fs::read_to_string(lab.directory.join("tls/access.log")).unwrap_or_default();
-            log.lines().filter(|line| line.ends_with(kind)).count()
-        };
-        wait_until("the backend to pass", LONG, || is(lab, "up"));
-        let whole = probes(lab, " .");
-        wait_until("two more whole handshakes", LONG, || (probes(lab, " .") >= whole + 2).then_some(()));
-        assert!(probes(lab, " r") > 5 * (probes(lab, " .") - whole), "most are resumed");
-
         let bound = FULL + Duration::from_millis(2 * 200 + 200);
-        replace_certificate(lab);
-        let (resumed, replaced) = (probes(lab, " r"), Instant::now());
-        nginx.signal("HUP");
-        wait_until("the other certificate to be noticed", LONG, || is(lab, "down"));
-        let took = replaced.elapsed();
-        assert!(took <= bound + SLACK, "noticed after {took:?}, {bound:?} are allowed");
-        let why = backend_of(lab, "tls")["detail"].as_str().unwrap_or_default().to_owned();
-        assert!(why.starts_with("TLS: invalid peer certificate"), "{why}");
-        assert!(took < Duration::from_secs(1) || probes(lab, " r") > resumed, "tickets have outlasted the certificate");
-        drop(nginx);
-
-        // The good one again, without a key for tickets that lasts.
-        std::fs::copy(&trusted, &certificate).expect("the certificate");
-        std::fs::copy(lab.directory.join("trusted.key"), lab.directory.join("b1.key")).expect("its key");
-        let nginx = start_nginx(lab, "");
-        wait_until("the backend to pass again", LONG, || is(lab, "up"));
-        let whole = probes(lab, " .");
-        wait_until("another whole handshake", LONG, || (probes(lab, " .") > whole).then_some(()));
-        replace_certificate(lab);
-        let replaced = Instant::now();
-        nginx.signal("HUP");
-        wait_until("the other certificate to be noticed", LONG, || is(lab, "down"));
-        let took = replaced.elapsed();
-        assert!(took <= FULL - SLACK, "noticed after {took:?}: the tickets were still good");
+        for version in ["TLSv1.2", "TLSv1.3"] {
+            let lasting = format!("ssl_protocols {version}; ssl_session_ticket_key {};", key.display());
+            let (took, resumed) = goes_bad(lab, &format!("{version}-lasting"), &lasting);
+            assert!(took <= bound + SLACK, "{version}: noticed after {took:?}, {bound:?} are allowed");
+            assert!(took < Duration::from_secs(1) || resumed > 0, "{version}: tickets have outlasted the certificate");
+            let (took, _) = goes_bad(lab, version, &format!("ssl_protocols {version};"));
+            assert!(took <= FULL - SLACK, "{version}: noticed after {took:?}: the tickets were still good");
+        }
     });
 }
 
-/// Another certificate for b1, that nobody trusts; the key of the first one is kept.
-fn replace_certificate(lab: &Lab) {
-    std::fs::copy(lab.directory.join("b1.key"), lab.directory.join("trusted.key")).expect("the key");
-    make_certificate(lab);
+/// Serves with the good certificate until there was a whole handshake just now, and from then on with the other one. When that was noticed,
+/// and how many handshakes of that server were resumed before.
+fn goes_bad(lab: &mut Lab, name: &str, more: &str) -> (Duration, usize) {
+    let health = |lab: &mut Lab, health: &str| (backend_of(lab, "tls")["health"] == health).then_some(());
+    let handshakes = |lab: &Lab, server: &str, kind: &str| {
+        let log = std::fs::read_to_string(lab.directory.join(server).join("access.log")).unwrap_or_default();
+        log.lines().filter(|line| line.ends_with(kind)).count()
+    };
+    let (good, bad) = (format!("{name}-good"), format!("{name}-bad"));
+    let first = start_nginx(lab, &good, "b1", more);
+    wait_until("the backend to pass", LONG, || health(lab, "up"));
+    let before = ["r", "."].map(|kind| handshakes(lab, &good, kind));
+    wait_until("two more whole handshakes", LONG, || (handshakes(lab, &good, ".") >= before[1] + 2).then_some(()));
+    let resumed = handshakes(lab, &good, "r") - before[0];
+    assert!(resumed > 10, "{name}: most handshakes are resumed, not {resumed}");
+    let replaced = Instant::now();
+    let _second = start_nginx(lab, &bad, "stranger", more);
+    wait_until("the other server", LONG, || lab.directory.join(&bad).join("nginx.pid").exists().then_some(()));
+    first.signal("QUIT");
+    wait_until("the other certificate to be noticed", LONG, || health(lab, "down"));
+    let took = replaced.elapsed();
+    let why = backend_of(lab, "tls")["detail"].as_str().unwrap_or_default().to_owned();
+    assert!(why.starts_with("TLS: invalid peer certificate"), "{name}: {why}");
+    (took, handshakes(lab, &bad, "r"))
 }
 
 #[test]
@@ -560,12 +551,12 @@ fn start_servers(lab: &Lab) -> Vec<Background> {
     let authority = format!(
         "}} server {{ listen 8444 ssl; ssl_certificate {above}/authority.pem; ssl_certificate_key {above}/authority.key;"
     );
-    vec![Background::start(dnsmasq, &lab.directory.join("dnsmasq.log")), start_nginx(lab, &authority)]
+    vec![Background::start(dnsmasq, &lab.directory.join("dnsmasq.log")), start_nginx(lab, "tls", "b1", &authority)]
 }
 
 /// nginx with TLS on b1. Its log tells how each handshake went: `r` resumed, `.` whole.
-fn start_nginx(lab: &Lab, more: &str) -> Background {
-    let directory = lab.directory.join("tls");
+fn start_nginx(lab: &Lab, name: &str, certificate: &str, more: &str) -> Background {
+    let directory = lab.directory.join(name);
     std::fs::create_dir_all(&directory).expect("a directory");
     let config = directory.join("nginx.conf");
     let (here, above) = (directory.display(), lab.directory.display());
@@ -577,7 +568,8 @@ fn start_nginx(lab: &Lab, more: &str) -> Background {
             client_body_temp_path {here}/body; proxy_temp_path {here}/proxy; fastcgi_temp_path {here}/fastcgi;
             uwsgi_temp_path {here}/uwsgi; scgi_temp_path {here}/scgi;
             server {{
-                listen 8443 ssl; ssl_certificate {above}/b1.pem; ssl_certificate_key {above}/b1.key;
+                listen 8443 ssl reuseport; ssl_certificate {above}/{certificate}.pem;
+                ssl_certificate_key {above}/{certificate}.key;
                 location / {{ add_header X-Ready yes; return 200 \"all is very well\\n\"; }}
                 {more}
             }}
