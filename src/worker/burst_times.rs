@@ -22,10 +22,10 @@ impl Default for BurstTimes {
 }
 
 impl BurstTimes {
-    /// One burst took `nanos`. Only the owning worker may call it.
+    /// Each of so many bursts took `nanos`. Only the owning worker may call it.
     #[inline]
-    pub fn record(&self, nanos: u64) {
-        self.0[bucket(nanos)].add(1);
+    pub fn record(&self, bursts: u64, nanos: u64) {
+        self.0[bucket(nanos)].add(bursts);
     }
 
     /// What was recorded up to now, in nanoseconds, each value as the lower end of its bucket.
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn the_histogram_has_what_was_recorded() {
         let times = BurstTimes::default();
-        (1..=1000).for_each(|microseconds| times.record(microseconds * 1000));
+        (1..=1000).for_each(|microseconds| times.record(1, microseconds * 1000));
         let histogram = times.histogram();
         assert_eq!(histogram.len(), 1000);
         let median = histogram.value_at_quantile(0.5);

@@ -14,14 +14,14 @@ const STATISTICS_EVERY: u64 = 1_000_000_000;
 
 /// Most full bursts of a port that are sent by one call of the kernel. Each way across to the kernel and back costs the caches what both
 /// sides need most; who lags behind crosses less often. Four bursts take some ten microseconds.
-const BURSTS_A_FLUSH: usize = 4;
+const BURSTS_A_FLUSH: u64 = 4;
 
 /// What others may see of a worker while it runs.
 #[derive(Debug, Default)]
 pub struct Shared {
     /// Counted by the worker and its ports.
     pub counters: Arc<Counters>,
-    /// From the RX ring to the TX ring and the kernel told of it, of all bursts that it is told of at once.
+    /// From the RX ring to the TX ring and the kernel told of it. Bursts that it is told of at once all count as long as the first of them.
     pub burst_times: BurstTimes,
     /// The last thing that went wrong with a port, in words.
     pub trouble: ArcSwapOption<String>,
@@ -57,11 +57,11 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
         let mut start = clock();
         let mut frames = 0;
         for port in 0..self.ports.count() {
-            let received = self.bursts(PortId(port as u8), start);
+            let (bursts, received) = self.bursts(PortId(port as u8), start);
             if received > 0 {
                 self.flush();
                 let end = clock();
-                self.shared.burst_times.record(end.nanos_since(start));
+                self.shared.burst_times.record(bursts, end.nanos_since(start));
                 start = end;
             }
             frames += received;
@@ -88,17 +88,18 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
         frames
     }
 
-    /// Bursts of a port until one is not full: nothing waits behind that.
-    fn bursts(&mut self, port: PortId, now: Monotonic) -> usize {
-        let mut frames = 0;
-        for _ in 0..BURSTS_A_FLUSH {
+    /// Bursts of a port until one is not full: nothing waits behind that. How many there were, and how many frames in them.
+    fn bursts(&mut self, port: PortId, now: Monotonic) -> (u64, usize) {
+        let (mut bursts, mut frames) = (0, 0);
+        while bursts < BURSTS_A_FLUSH {
             let received = self.burst(port, now);
             frames += received;
+            bursts += u64::from(received > 0);
             if received < BURST {
                 break;
             }
         }
-        frames
+        (bursts, frames)
     }
 
     fn burst(&mut self, port: PortId, now: Monotonic) -> usize {
