@@ -139,7 +139,8 @@ impl Bench {
             let nanos = flows * 1_000_000_000 / u64::from(OPENING_RATE);
             let profile = Profile { from: OPENING_RATE, to: OPENING_RATE, nanos: nanos.max(1_000_000) };
             let tag = self.next_tag()?;
-            let order = Order { profile, limit: flows, tag: tag | OPENING, flags: *flags, opening: true };
+            let deadline = profile.deadline() + RESIDUAL.as_nanos() as u64;
+            let order = Order { profile, limit: flows, deadline, tag: tag | OPENING, flags: *flags, opening: true };
             let watch = Watch { stop: Arc::clone(&self.stop), ..Watch::default() };
             let sent = self.sender.send(&order, &watch)?.frames;
             self.settle(|bench| Ok(bench.sink.arrived(OPENING)?.frames), sent)?;
@@ -152,7 +153,7 @@ impl Bench {
     pub fn trial(&mut self, profile: Profile, rows: usize) -> Result<Trial, PktgenError> {
         let tag = self.next_tag()?;
         let flags = if self.plan.flood { flag::SYN } else { flag::ACK | flag::PSH };
-        let order = Order { profile, limit: profile.packets(), tag, flags, opening: false };
+        let order = Order { profile, limit: profile.packets(), deadline: profile.deadline(), tag, flags, opening: false };
         let watch = Watch { stop: Arc::clone(&self.stop), ..Watch::default() };
         let Self { source, sink, sender, .. } = self;
         let (sent, parts) = std::thread::scope(|scope| {

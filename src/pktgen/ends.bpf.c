@@ -44,7 +44,7 @@ struct traffic {
 const volatile struct traffic TRAFFIC = {};
 
 struct control { __u64 interval, burst, limit, tag, tcp_flags, in_order, only_smallest, slack; };
-struct progress { __u64 sent, bytes, next, left, place; };
+struct progress { __u64 sent, bytes, next, left, place, began; };
 struct arrived { __u64 frames, bytes, duplicates, late, first, last, fastest, slowest, highest; };
 struct latency { __u64 buckets[BUCKETS]; };
 
@@ -71,6 +71,8 @@ INLINE int due(struct control *control, struct progress *progress)
 	if (progress->left)
 		return 1;
 	__u64 now = bpf_ktime_get_ns();
+	if (!progress->began)
+		progress->began = progress->next = now; // the call has built up its pages
 	if (now < progress->next)
 		return 0;
 	__u64 next = progress->next + control->interval;

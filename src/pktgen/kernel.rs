@@ -110,7 +110,7 @@ impl Sender for KernelGenerator {
             let begin = now();
             std::thread::scope(|scope| {
                 let starting = scope.spawn(|| generator.place.inside(|| generator.start(order)));
-                let deadline = order.profile.deadline();
+                let deadline = order.deadline;
                 while !starting.is_finished() {
                     watch.sent.store(generator.sent(), Relaxed);
                     if now() - begin >= deadline || watch.stop.load(Relaxed) {

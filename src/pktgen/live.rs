@@ -51,7 +51,7 @@ pub(super) struct LiveFrames {
     cpu: Option<usize>,
     template: usize,
     control: Array<MapData, [u64; 8]>,
-    progress: Array<MapData, [u64; 5]>,
+    progress: Array<MapData, [u64; 6]>,
 }
 
 impl LiveFrames {
@@ -75,7 +75,9 @@ impl LiveFrames {
     pub(super) fn sample(&mut self, order: &Order, sequence: u64) -> Result<Vec<u8>, PktgenError> {
         use aya::{TestRun as _, TestRunOptions};
         self.set(order, 0)?;
-        self.progress.set(0, [sequence, 0, 0, 0, sequence % 12], 0).map_err(|source| XdpError::Map { action: "set", source })?;
+        self.progress
+            .set(0, [sequence, 0, 0, 0, sequence % 12, 0], 0)
+            .map_err(|source| XdpError::Map { action: "set", source })?;
         let (frame, mut made) = (vec![0; self.template], vec![0; self.template]);
         let options = TestRunOptions { data_in: Some(&frame), data_out: Some(&mut made), ..TestRunOptions::new() };
         let result = program_named(&mut self.ebpf, "generate")?.test_run(options).unwrap();
@@ -92,10 +94,11 @@ impl LiveFrames {
         self.control.set(0, control, 0).map_err(|source| XdpError::Map { action: "set", source })
     }
 
-    /// Frames and bytes so far.
-    fn sent(&self) -> Result<(u64, u64), XdpError> {
-        let progress = self.progress.get(&0, 0).map_err(|source| XdpError::Map { action: "read", source })?;
-        Ok((progress[0], progress[1]))
+    /// How far it is. It begins when the program is called the first time, for the call takes its time to get there.
+    fn sent(&self) -> Result<Sent, XdpError> {
+        let [frames, bytes, .., began] = self.progress.get(&0, 0).map_err(|source| XdpError::Map { action: "read", source })?;
+        let nanos = if began == 0 { 0 } else { now().saturating_sub(began) };
+        Ok(Sent { frames, bytes, nanos })
     }
 
     /// The thread that is in the kernel all the time, until `done` and a signal.
@@ -150,27 +153,26 @@ fn end(thread: JoinHandle<Result<(), PktgenError>>, done: &AtomicBool) -> Result
 
 impl Sender for LiveFrames {
     fn send(&mut self, order: &Order, watch: &Watch) -> Result<Sent, PktgenError> {
-        let start = now();
         self.set(order, 0)?;
-        self.progress.set(0, [0, 0, start, 0, 0], 0).map_err(|source| XdpError::Map { action: "set", source })?;
+        self.progress.set(0, [0; 6], 0).map_err(|source| XdpError::Map { action: "set", source })?;
         let done = Arc::new(AtomicBool::new(false));
         let thread = self.start(order.profile.burst() as u32, &done)?;
         let mut watching = || {
             loop {
-                let (frames, bytes) = self.sent()?;
-                let nanos = now() - start;
-                watch.sent.store(frames, Relaxed);
-                let over = frames >= order.limit || nanos >= order.profile.deadline();
+                let sent = self.sent()?;
+                watch.sent.store(sent.frames, Relaxed);
+                let over = sent.frames >= order.limit || sent.nanos >= order.deadline;
                 if over || watch.stop.load(Relaxed) || thread.is_finished() {
-                    return Ok::<_, PktgenError>(Sent { frames, bytes, nanos });
+                    return Ok::<_, PktgenError>(sent);
                 }
-                self.set(order, nanos)?;
-                std::thread::sleep(LOOK.min(Duration::from_nanos(order.profile.deadline().saturating_sub(nanos))));
+                self.set(order, sent.nanos)?;
+                std::thread::sleep(LOOK.min(Duration::from_nanos(order.deadline.saturating_sub(sent.nanos))));
             }
         };
         let watched = watching();
         end(thread, &done)?;
-        let (frames, bytes) = self.sent()?;
+        // What was sent between the last look and the end.
+        let Sent { frames, bytes, .. } = self.sent()?;
         watch.sent.store(frames, Relaxed);
         Ok(Sent { frames, bytes, ..watched? })
     }

@@ -72,6 +72,8 @@ pub struct Order {
     pub profile: Profile,
     /// At most so many frames.
     pub limit: u64,
+    /// Nanoseconds after which it is given up.
+    pub deadline: u64,
     /// Of its stamps.
     pub tag: u32,
     /// TCP flags.

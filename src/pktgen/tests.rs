@@ -33,7 +33,7 @@ fn plans() -> Vec<Plan> {
 }
 
 fn order(flags: u8, opening: bool) -> Order {
-    Order { profile: SECOND, limit: 1000, tag: tag(77, 5), flags, opening }
+    Order { profile: SECOND, limit: 1000, deadline: SECOND.deadline(), tag: tag(77, 5), flags, opening }
 }
 
 /// Checks lengths, checksums and stamp, and returns the client.

@@ -78,7 +78,7 @@ impl Sender for AfXdp {
             let frames = self.counters.tx.get() - before.0;
             let time = now();
             watch.sent.store(frames, Relaxed);
-            if frames >= order.limit || time - start >= order.profile.deadline() || watch.stop.load(Relaxed) {
+            if frames >= order.limit || time - start >= order.deadline || watch.stop.load(Relaxed) {
                 break;
             }
             match (pace.due(time).min(order.limit - frames) as usize).min(BURST) {

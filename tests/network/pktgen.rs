@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 const PORT: u16 = 7;
+/// Packets of a run: as many as a ring of veth holds, so that none is lost however long its other end has no CPU.
+const BATCH: u64 = 250;
 /// The link addresses of weir's outside interface, and of the sink where nothing is between.
 const WEIR: &str = "02:00:00:00:01:01";
 const BACKEND: &str = "02:00:00:00:02:11";
@@ -69,9 +71,9 @@ fn every_frame_that_was_sent_is_counted_and_timed() {
         for sender in ["live-frames", "af-xdp"] {
             for vip in ["10.9.0.2:7", "[fd09::2]:7"] {
                 for kind in ["", "--protocol tcp --echo", "--size imix --echo"] {
-                    let line = format!("--sender {sender} --vip {vip} --flows 50 --rate 2k --duration 0.5 {kind}");
+                    let line = format!("--sender {sender} --vip {vip} --flows 50 --rate 1k --duration 0.25 {kind}");
                     let answer = generate(a, (b, "eth0"), &line);
-                    assert_all_came(&answer, 1000, kind.contains("echo"));
+                    assert_all_came(&answer, BATCH, kind.contains("echo"));
                     assert_eq!(answer["flows_open"], 50, "{line}: {answer:#}");
                 }
             }
@@ -82,13 +84,13 @@ fn every_frame_that_was_sent_is_counted_and_timed() {
 #[test]
 fn a_ramp_is_told_in_parts_and_a_flood_comes_from_everywhere() {
     with_link("pktgen_ramp", |a, b| {
-        let answer = generate(a, (b, "eth0"), "--vip 10.9.0.2:7 --ramp 1k:5k:1");
-        let sent = assert_all_came(&answer, 3000, false);
+        let answer = generate(a, (b, "eth0"), "--vip 10.9.0.2:7 --ramp 200:800:0.5");
+        let sent = assert_all_came(&answer, BATCH, false);
         let parts: Vec<u64> = answer["parts"].as_array().unwrap().iter().map(|part| part["received"].as_u64().unwrap()).collect();
         assert_eq!((parts.len(), parts.iter().sum::<u64>()), (10, sent), "{answer:#}");
         assert!(parts[0] < parts[8], "{parts:?}");
-        let answer = generate(a, (b, "eth0"), "--vip 10.9.0.2:7 --syn-flood --rate 2k --duration 0.5");
-        assert_all_came(&answer, 1000, false);
+        let answer = generate(a, (b, "eth0"), "--vip 10.9.0.2:7 --syn-flood --rate 1k --duration 0.25");
+        assert_all_came(&answer, BATCH, false);
         assert_eq!(answer["flows_open"], Value::Null);
     });
 }
@@ -96,9 +98,9 @@ fn a_ramp_is_told_in_parts_and_a_flood_comes_from_everywhere() {
 #[test]
 fn a_search_ends_at_the_highest_rate_where_nothing_is_lost() {
     with_link("pktgen_search", |a, b| {
-        let answer = generate(a, (b, "eth0"), "--vip 10.9.0.2:7 --search --rate 2k --duration 0.3");
+        let answer = generate(a, (b, "eth0"), "--vip 10.9.0.2:7 --search --rate 1k --duration 0.25");
         let found = answer["search"]["throughput_pps"].as_u64().unwrap();
-        assert!((1..=2_100).contains(&found), "{answer:#}");
+        assert!((1..=1_100).contains(&found), "{answer:#}");
         assert_eq!(answer["search"]["trials"].as_array().unwrap().len(), 1, "the first trial passed: {answer:#}");
     });
 }
@@ -175,8 +177,8 @@ fn flows_go_through_weir_and_come_back() {
         with_weir(lab, "udp");
         for family in Family::BOTH {
             let vip = SocketAddr::new(family.vip(), PORT);
-            let line = format!("--vip {vip} --to {WEIR} --flows 100 --rate 2k --duration 0.5 --echo");
-            assert_all_came(&generate(&lab.client, (&lab.switch, "uplink"), &line), 1000, true);
+            let line = format!("--vip {vip} --to {WEIR} --flows 100 --rate 1k --duration 0.25 --echo");
+            assert_all_came(&generate(&lab.client, (&lab.switch, "uplink"), &line), BATCH, true);
         }
         assert_eq!(conn_count(lab), 200, "a connection a flow");
     });
@@ -187,8 +189,8 @@ fn weir_counts_a_flood_of_syns() {
     run("pktgen_flood", Layout::two_arm().bulk(), |lab| {
         with_weir(lab, "tcp");
         let vip = SocketAddr::new(Family::V4.vip(), PORT);
-        let line = format!("--vip {vip} --to {WEIR} --syn-flood --rate 2k --duration 0.5");
-        let sent = assert_all_came(&generate(&lab.client, (&lab.switch, "uplink"), &line), 1000, false);
+        let line = format!("--vip {vip} --to {WEIR} --syn-flood --rate 1k --duration 0.25");
+        let sent = assert_all_came(&generate(&lab.client, (&lab.switch, "uplink"), &line), BATCH, false);
         let new = conn_count(lab);
         assert!((sent - 10..=sent).contains(&new), "{new} connections by {sent} SYNs, of which two may be from one source");
     });
