@@ -37,7 +37,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ ${#guests[@]} -gt 0 ] || guests=(igb igb-others igb-ends virtio comparison channels virtio-ends)
+[ ${#guests[@]} -gt 0 ] || guests=(igb-ends virtio igb-others igb comparison channels virtio-ends) # the longest first
 
 need_root
 # shellcheck disable=SC2086 # one word a package
