@@ -19,6 +19,11 @@ pub fn show(lab: &mut Lab) {
         println!("---- weir status --json\n{}", weir.command("status --json"));
         println!("---- weir conn list\n{}", tail(&weir.command("conn list").to_string()));
     }
+    // Where packets ended that weir has sent.
+    for machine in [&lab.client, &lab.switch].into_iter().chain(lab.backends.iter().map(|backend| &backend.namespace)) {
+        let seen = ["ip -s link", "ip neigh", "cat /proc/net/snmp"].map(|command| machine.attempt(command).stdout);
+        println!("---- links, neighbours and counters at {}\n{}", machine.name(), seen.join("\n"));
+    }
     for backend in &lab.backends {
         println!("---- nginx of {}\n{}", backend.name, tail(&backend.log()));
     }
