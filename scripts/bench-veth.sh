@@ -27,7 +27,8 @@ while [ $# -gt 0 ]; do
     --protocol) protocol=$2; shift ;;
     --rate) rate=$2; shift ;;
     --seconds) seconds=$2; shift ;;
-    *) sed -n '2s/^# /usage: /p' "$0" >&2; exit 2 ;;
+    -h | --help) help ;;
+    *) usage ;;
     esac
     shift
 done

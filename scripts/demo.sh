@@ -13,7 +13,8 @@ cd "$(dirname "$0")/.."
 
 case "${1:-}" in
 '' | --keep) keep=${1:-} ;;
-*) echo "usage: sudo $0 [--keep]" >&2; exit 2 ;;
+-h | --help) help ;;
+*) usage ;;
 esac
 
 need_root

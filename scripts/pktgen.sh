@@ -20,7 +20,8 @@ while [ $# -gt 0 ]; do
     --rate) rate=$2; shift ;;
     --highest) highest=$2; shift ;;
     --sender) sender=$2; shift ;;
-    *) sed -n '2s/^# /usage: /p' "$0" >&2; exit 2 ;;
+    -h | --help) help ;;
+    *) usage ;;
     esac
     shift
 done

@@ -14,8 +14,9 @@
 #   client ── client's card ═ weir's card `outside` ── weir ── weir's card `inside` ═ card `uplink` ── bridge ─┬─ b1 b2 b3
 #
 # Without a name: all of them. --binary runs this weir instead of the one that `cargo test` builds, whose debug assertions watch every
-# frame. --only runs the scenarios whose names have WORD in them. --refresh looks for newer packages. What is downloaded lies in $XDG_CACHE_HOME/weir (~/.cache/weir); nothing is installed.
-# The serial log of a guest that failed stays in target/zero-copy-vm.
+# frame. --only runs the scenarios whose names have a word of WORD in them. --refresh looks for newer packages. QEMU and the kernel are
+# not installed, they lie in $XDG_CACHE_HOME/weir (~/.cache/weir); what builds weir, and the servers and clients that the guest takes from
+# this machine, are installed if they are missing, as scripts/test.sh does. The serial log of a guest that failed stays in target/zero-copy-vm.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
@@ -23,32 +24,58 @@ cd "$(dirname "$0")/.."
 . scripts/zero-copy-vm/image.sh
 . scripts/zero-copy-vm/boot.sh
 
-usage() { sed -n '2s/^# /usage: /p' "$0" >&2; exit 2; }
-
 binary='' refresh='' only='' write='' guests=()
 while [ $# -gt 0 ]; do
     case $1 in
-    --binary) [ $# -ge 2 ] || usage; binary=$(realpath "$2"); shift ;;
+    --binary) [ $# -ge 2 ] || usage; binary=$(realpath "$2"); [ -x "$binary" ] || die "--binary: $2 is no program"; shift ;;
     --refresh) refresh=yes ;;
     --write) write=yes ;;
     --only) [ $# -ge 2 ] || usage; only=$2; shift ;;
     virtio | virtio-ends | igb | igb-others | igb-ends | channels | comparison) guests+=("$1") ;;
+    -h | --help) help ;;
     *) usage ;;
     esac
     shift
 done
 [ ${#guests[@]} -gt 0 ] || guests=(igb-ends virtio igb-others igb comparison channels virtio-ends) # the longest first
 
+# remove_leftovers : directories of runs that were killed; their names have the process in them.
+remove_leftovers() {
+    local left owner
+    for left in target/tmp/weir-zero-copy-*; do
+        owner=${left#target/tmp/weir-zero-copy-}
+        [ ! -d "$left" ] || [ -d "/proc/${owner%%-*}" ] || rm -rf "$left"
+    done
+}
+
 need_root
 # shellcheck disable=SC2086 # one word a package
-install_missing $BUILD_PACKAGES nginx-light curl iperf3 iproute2 ethtool iputils-ping tcpdump nftables util-linux xz-utils
+(install_missing $BUILD_PACKAGES nginx-light curl iperf3 iproute2 ethtool iputils-ping tcpdump nftables util-linux xz-utils) ||
+    skip "packages that this machine lacks cannot be installed"
 find_rust
 
 mkdir -p target/tmp
-directory=$(mktemp -d "$PWD/target/tmp/weir-zero-copy-XXXXXX")
+remove_leftovers
+directory=$(mktemp -d "$PWD/target/tmp/weir-zero-copy-$$-XXXXXX")
 staging=''
 # Guests by the process that runs them.
 declare -A running=()
+
+# choose_guests : leaves those in $guests that have a scenario for $only.
+choose_guests() {
+    local guest names chosen=()
+    for guest in "${guests[@]}"; do
+        names=$("$tests" --list "$guest")
+        # shellcheck disable=SC2086 # a word a line
+        if grep -qF "$(printf '%s\n' $only)" <<<"$names"; then
+            chosen+=("$guest")
+        else
+            echo "guest $guest: no scenario has $only in its name"
+        fi
+    done
+    guests=("${chosen[@]}")
+    [ ${#guests[@]} -gt 0 ] || die "--only $only: no scenario of these guests"
+}
 
 clean_up() {
     trap '' INT TERM HUP
@@ -83,8 +110,8 @@ compare_table() {
 
 fetch
 build_tests
+[ -z "$only" ] || choose_guests
 build_image "$directory/image"
-rm -rf target/zero-copy-vm
 say "Running the guests: ${guests[*]}"
 begun=$SECONDS
 run_guests "${guests[@]}"

@@ -74,6 +74,7 @@ start_guest() {
     # Those with a bound in time go before those without.
     case $guest in *-ends) niceness=0 ;; esac
     vmlinuz=$(find "$kernel" -name 'vmlinuz*' -print -quit)
+    rm -f "target/zero-copy-vm/$guest.log"
     echo "guest $guest: started (kernel $release)"
     local command=(timeout --kill-after 5 "$LIMIT" nice -n $niceness bash -c "TIMEFORMAT='guest: CPU %U s user, %S s system'; time \"\$@\"" guest
         qemu-system-x86_64
@@ -91,9 +92,9 @@ start_guest() {
     running[$!]=$guest
 }
 
-# conclude GUEST : shows its console, and fails unless it ended well.
+# conclude GUEST RESULT : shows its console, and fails unless it ended well. RESULT is the exit code of its timeout(1).
 conclude() {
-    local guest=$1 log=$directory/$1.log
+    local guest=$1 result=$2 log=$directory/$1.log
     sed -i 's/\r$//' "$log"
     say "Guest $guest"
     # The kernel's own lines only where something failed.
@@ -104,20 +105,24 @@ conclude() {
     cat "$log"
     mkdir -p target/zero-copy-vm
     cp "$log" "target/zero-copy-vm/$guest.log"
-    grep -q '^guest: ended with ' "$log" || echo "guest $guest: it crashed, or did not end within $LIMIT s"
+    case $result in
+    124 | 137) echo "guest $guest: it did not end within $LIMIT s" ;;
+    *) grep -q '^guest: ended with ' "$log" || echo "guest $guest: it crashed" ;;
+    esac
     echo "guest $guest failed; its serial log is target/zero-copy-vm/$guest.log"
     return 1
 }
 
 # run_guests GUEST... : one more at a time than there are CPUs, for igb-ends and comparison mostly wait. The first that fails ends all.
 run_guests() {
-    local guest ended
+    local guest ended result
     for guest in "$@" ''; do
         while [ ${#running[@]} -gt "$(nproc)" ] || [ -z "$guest" -a ${#running[@]} -gt 0 ]; do
-            wait -n -p ended "${!running[@]}" || true
+            result=0
+            wait -n -p ended "${!running[@]}" || result=$?
             local finished=${running[$ended]}
             unset "running[$ended]"
-            conclude "$finished"
+            conclude "$finished" "$result"
         done
         # shellcheck disable=SC2086 # no word or one
         [ -z "$guest" ] || start_guest "$guest" $only

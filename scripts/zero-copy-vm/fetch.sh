@@ -52,15 +52,19 @@ unpacked() {
 
 # fetch_tools : sets $tools, where the programs are that this machine lacks.
 fetch_tools() {
-    local codename packages
+    local codename packages from=()
     codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
     tools=$cache/tools-$codename
     if [ -d "$tools" ] && [ -z "$refresh" ]; then return; fi
     say "Getting QEMU and what it needs ($codename)"
-    lists tools "$codename" "$codename-updates" "$codename-backports" || lists tools "$codename" "$codename-updates" ||
-        skip "no package lists of $codename from $mirror: $(tail -1 "$cache/lists-tools/log")"
+    if lists tools "$codename" "$codename-updates" "$codename-backports"; then
+        from=(-t "$codename-backports")
+    else
+        lists tools "$codename" "$codename-updates" ||
+            skip "no package lists of $codename from $mirror: $(tail -1 "$cache/lists-tools/log")"
+    fi
     # shellcheck disable=SC2086 # one word a package
-    packages=$(apt_of tools apt-get install --simulate --no-install-recommends -t "$codename-backports" $TOOLS 2>/dev/null |
+    packages=$(apt_of tools apt-get install --simulate --no-install-recommends "${from[@]}" $TOOLS 2>/dev/null |
         sed -nE 's/^Inst ([^ ]+) (\[[^]]*\] )?\(([^ ]+) .*/\1=\3/p') || skip "$mirror has no QEMU for $codename"
     staging=$(mktemp -d "$cache/staging-XXXXXX")
     mkdir "$staging/tree"
@@ -95,35 +99,45 @@ fetch_kernel() {
     kernel=$cache/kernel
     if [ ! -d "$kernel" ] || [ -n "$refresh" ]; then find_kernel; fi
     release=$(basename "$kernel"/usr/lib/modules/*)
+    [ -n "$(find "$kernel" -name 'vmlinuz*' -print -quit)" ] && has_zero_copy "$kernel" ||
+        die "the kernel in $kernel is not whole: call again with --refresh, or remove $cache"
 }
 
+# Suites of the mirror that are asked for a kernel.
+SUITES="stable-backports stable testing"
+
 find_kernel() {
-    local suite package
+    local suite package found=()
     say "Getting a kernel"
-    for suite in stable-backports stable testing; do
-        lists "$suite" "$suite" || continue
-        for package in $(kernels_in "$suite" | head -3); do
-            echo "$package of $suite"
-            staging=$(mktemp -d "$cache/staging-XXXXXX")
-            mkdir "$staging/tree"
-            # shellcheck disable=SC2046 # one word a package
-            packages_named "$suite" $(parts_of "$suite" "$package") || skip "$mirror does not give $package"
-            unpack_kernel "$staging/tree"
-            if has_zero_copy "$staging/tree"; then
-                unpacked "$kernel"
-                return
-            fi
-            echo "its drivers ($DRIVERS) have no zero-copy"
-            rm -rf "$staging"
-            staging=
-        done
+    for suite in $SUITES; do
+        if lists "$suite" "$suite"; then found+=("$suite"); else echo "no package lists of $suite from $mirror"; fi
     done
+    [ ${#found[@]} -gt 0 ] || skip "no package lists from $mirror: $(tail -1 "$cache/lists-$suite/log")"
+    # The newest three: what they lack, older ones lack, too.
+    while read -r _ package suite; do
+        echo "$package of $suite"
+        staging=$(mktemp -d "$cache/staging-XXXXXX")
+        mkdir "$staging/tree"
+        # shellcheck disable=SC2046 # one word a package
+        packages_named "$suite" $(parts_of "$suite" "$package") || skip "$mirror does not give $package"
+        unpack_kernel "$staging/tree"
+        if has_zero_copy "$staging/tree"; then
+            unpacked "$kernel"
+            return
+        fi
+        echo "its drivers ($DRIVERS) have no zero-copy"
+        rm -rf "$staging"
+        staging=
+    done < <(for suite in "${found[@]}"; do kernels_in "$suite"; done | sort -rV | head -3)
     skip "$mirror has no kernel whose drivers $DRIVERS have zero-copy (6.14 or newer)"
 }
 
-# kernels_in SUITE : kernel packages of the full flavour, which has igb, the newest first.
+# kernels_in SUITE : kernel packages of the full flavour, which has igb: a line of version, package and suite each.
 kernels_in() {
-    apt_of "$1" apt-cache pkgnames linux-image- | grep -E '^linux-image-[0-9][^-]*(-[0-9]+)?-amd64$' | sort -rV
+    local package
+    apt_of "$1" apt-cache pkgnames linux-image- | grep -E '^linux-image-[0-9][^-]*(-[0-9]+)?-amd64$' | while read -r package; do
+        echo "$(apt_of "$1" apt-cache show --no-all-versions "$package" | sed -n 's/^Version: //p') $package $1"
+    done
 }
 
 # parts_of SUITE PACKAGE : the package, and those of the same source that it consists of.
@@ -140,12 +154,19 @@ unpack_kernel() {
         dpkg-deb --fsys-tarfile "$package" | tar -x -C "$1" --wildcards --no-anchored \
             'boot/vmlinuz*' 'modules/*/vmlinuz' 'modules.builtin*' 'modules.order' \
             'kernel/net/*' 'kernel/lib/*' 'kernel/crypto/*' 'kernel/arch/*' 'kernel/drivers/net/*.ko*' 'kernel/drivers/net/ethernet/intel/igb/*' \
-            'kernel/drivers/i2c/*' 'kernel/drivers/dca/*' 'kernel/drivers/ptp/*' 'kernel/drivers/pps/*' 2>/dev/null || true
+            'kernel/drivers/i2c/*' 'kernel/drivers/dca/*' 'kernel/drivers/ptp/*' 'kernel/drivers/pps/*' 2>"$staging/log" ||
+            only_absent "$package"
         rm "$package"
     done
     # Where the kernel's package still has /lib.
     if [ -d "$1/lib" ]; then mkdir -p "$1/usr" && mv "$1/lib" "$1/usr/lib"; fi
     ln -s usr/lib "$1/lib"
+}
+
+# only_absent PACKAGE : unpacking failed for nothing but names that this package does not have, and tar's summary of it.
+only_absent() {
+    ! grep -v -e ': Not found in archive$' -e 'Exiting with failure status due to previous errors$' "$staging/log" >&2 ||
+        die "$(basename "$1") cannot be unpacked"
 }
 
 has_zero_copy() {
@@ -176,6 +197,7 @@ fetch() {
     rm -rf "$cache"/lists-*
     flock -u 8
     local version
-    version=$(with_tools qemu-system-x86_64 --version | sed -nE '1s/.*version ([0-9]+).*/\1/p')
-    [ "${version:-0}" -ge "$QEMU_VERSION" ] || skip "QEMU ${version:-of no version} is there, igb came with $QEMU_VERSION"
+    version=$(with_tools qemu-system-x86_64 --version | sed -nE '1s/.*version ([0-9]+).*/\1/p') || true
+    [ -n "$version" ] || die "QEMU in $tools does not run: call again with --refresh, or remove $cache"
+    [ "$version" -ge "$QEMU_VERSION" ] || skip "QEMU $version is there, igb came with $QEMU_VERSION"
 }

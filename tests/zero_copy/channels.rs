@@ -34,7 +34,7 @@ fn asks_where_it_may_not(lab: &mut Lab) {
     let (status, log) = (weir.wait(Duration::from_secs(20)), weir.log());
     assert_eq!(status.and_then(|status| status.code()), Some(1), "weir without its channels: {status:?}\n{log}");
     assert!(log.contains("ethtool -L outside combined 8"), "weir asks for the channels:\n{log}");
-    assert!(!log.contains("zero-copy, XDP"), "no socket was opened:\n{log}");
+    assert!(!log.contains("zero-copy, XDP"), "weir speaks of a socket that it opened:\n{log}");
     lab.node.inside(|| drop(program));
 }
 

@@ -1,7 +1,8 @@
 //! Zero-copy, on drivers that have it: weir between real clients and servers, on the emulated network cards of a virtual machine.
 //!
 //! `sudo scripts/zero-copy-vm.sh` builds that machine and runs this program in it; anywhere else it only says so. One scenario after
-//! the other, for all of them use the same cards; docs/testing.md says what they show and what they cannot.
+//! the other, for all of them use the same cards; docs/testing.md says what they show and what they cannot. `--list GUEST` names those
+//! of a guest, anywhere.
 
 #[path = "../support/mod.rs"]
 #[allow(unreachable_pub, dead_code, unused_imports)] // `pub` means: for the tests, and some of it for those of the other program
@@ -40,9 +41,14 @@ fn others(queues: u32) -> Vec<Scenario> {
 }
 
 fn main() -> ExitCode {
-    match std::env::var("WEIR_GUEST") {
-        Ok(guest) => guest::run(&guest, scenarios(&guest)),
-        Err(_) => {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match (std::env::var("WEIR_GUEST"), words.as_slice()) {
+        (Ok(guest), _) => guest::run(&guest, scenarios(&guest)),
+        (Err(_), [list, guest]) if list == "--list" => {
+            scenarios(guest).iter().for_each(|scenario| println!("{}", scenario.name));
+            ExitCode::SUCCESS
+        }
+        (Err(_), _) => {
             println!("zero_copy: its scenarios run in a virtual machine: sudo scripts/zero-copy-vm.sh");
             ExitCode::SUCCESS
         }

@@ -33,6 +33,7 @@ fn refused(lab: &mut Lab) {
         log.lines().find(|line| line.contains("zero-copy was refused")).unwrap_or_else(|| panic!("no reason is given:\n{log}"));
     println!("    refused: {why}");
     assert!(why.contains("interface outside queue 0"), "the message names interface and queue: {why}");
+    assert!(why.contains("virtio_net"), "it says what of this driver is missing: {why}");
     let left = lab.node.run("ip -d link");
     assert!(!left.contains("prog/xdp"), "a program was left attached: {left}");
     lab.config.interfaces = right;

@@ -4,6 +4,7 @@
 use crate::guest::Scenario;
 use crate::service::{check_modes, insist};
 use crate::support::{Family, Lab, Layout, run, wait_until};
+use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -36,19 +37,14 @@ fn rss_key(lab: &Lab) -> String {
 fn spread(lab: &mut Lab) {
     let mut opened = [0; QUEUES as usize];
     let mut on_their_owner = 0;
-    let mut before = counters(lab);
+    let mut before = Counters::read(lab);
     for family in Family::BOTH {
         for _ in 0..CONNECTIONS {
             lab.client.inside(|| request(SocketAddr::new(family.vip(), 80)));
-            let after = counters(lab);
-            let moved = |now: &[u64], then: &[u64]| -> Vec<usize> {
-                (0..now.len()).filter(|worker| now[*worker] > then[*worker]).collect()
-            };
-            let owner = moved(&after.0, &before.0);
-            assert_eq!(owner.len(), 1, "one connection, one worker that opened it: {:?} {:?}", before.0, after.0);
-            opened[owner[0]] += 1;
-            // Requests come in at the worker that opened the connection; whoever else received something received the replies.
-            on_their_owner += u32::from(moved(&after.1, &before.1) == owner);
+            let after = Counters::read(lab);
+            let owner = most_moved(&before.opened, &after.opened);
+            opened[owner] += 1;
+            on_their_owner += u32::from(most_moved(&before.replies, &after.replies) == owner);
             before = after;
         }
     }
@@ -57,20 +53,38 @@ fn spread(lab: &mut Lab) {
         "    connections opened by each worker: {opened:?}; replies at the worker that owns them: {on_their_owner} of {connections}"
     );
     assert!(opened.iter().all(|count| *count > 0), "flows on all queues: {opened:?}");
-    assert!(on_their_owner < connections, "some replies come in on another queue");
+    // About a quarter, for the card chooses without regard to the other side: 13 to 24 of 64 were seen.
+    assert!(2 * on_their_owner < connections, "most replies come in on another queue than their requests");
 }
 
-/// Connections opened and frames received, by worker. Asking takes long enough for the last ACK of a connection to come in.
-fn counters(lab: &mut Lab) -> (Vec<u64>, Vec<u64>) {
-    let status = lab.weir().status();
-    let of_workers = |counter: &str| -> Vec<u64> {
-        let workers = status["workers"].as_array().expect("workers");
-        workers.iter().map(|worker| worker[counter].as_u64().expect("a counter")).collect()
-    };
-    (of_workers("new_connections"), of_workers("rx"))
+/// By queue, which is by worker.
+struct Counters {
+    opened: Vec<u64>,
+    /// Frames received from the servers' side.
+    replies: Vec<u64>,
 }
 
-/// To the end of the connection: the server closes first, and the client's last ACK is on its way when this returns.
+impl Counters {
+    fn read(lab: &mut Lab) -> Self {
+        let status = lab.weir().status();
+        let each = |list: &Value, counter: &str| -> Vec<u64> {
+            list.as_array().expect("a list").iter().map(|one| one[counter].as_u64().expect("a counter")).collect()
+        };
+        let interfaces = status["interfaces"].as_array().expect("interfaces");
+        let inside = interfaces.iter().find(|interface| interface["name"] == "inside").expect("inside");
+        Self { opened: each(&status["workers"], "new_connections"), replies: each(&inside["queues"], "received") }
+    }
+}
+
+/// Which of them grew most: the last segment of the connection before may have come in since, a whole connection is more.
+fn most_moved(before: &[u64], after: &[u64]) -> usize {
+    let moved: Vec<u64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
+    let queue = (0..moved.len()).max_by_key(|queue| moved[*queue]).expect("queues");
+    assert!(moved[queue] > 0, "one of the queues moved: {before:?} {after:?}");
+    queue
+}
+
+/// To the end of the connection, but for the client's FIN and its ACK, which are on their way when this returns.
 fn request(target: SocketAddr) {
     let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(5)).expect("connect");
     stream.write_all(b"GET /name HTTP/1.0\r\n\r\n").expect("request");
