@@ -220,8 +220,8 @@ impl Daemon {
 
     /// Tells the workers which addresses the machine has.
     pub(super) fn learn_host_addresses(&self, there: &[Address]) {
-        self.datapath.next_hops.set_host_addresses(there.iter().map(|item| item.address));
-        self.datapath.next_hops.set_broadcasts(there.iter().filter_map(Address::broadcast));
+        let addresses = there.iter().map(|item| item.address);
+        self.datapath.next_hops.set_locals(addresses, there.iter().filter_map(Address::broadcast));
     }
 
     /// A worker that is not running any more, which is the end of the daemon.

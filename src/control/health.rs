@@ -71,7 +71,7 @@ impl Quorums {
 impl Daemon {
     /// Probes what the config in force says, from now on.
     pub(super) fn probe_targets(&mut self) {
-        let own = self.datapath.snapshot.load().own_addresses.clone();
+        let own = self.datapath.snapshot.load().own_addresses.iter().copied().collect();
         let now = now();
         self.ward.update(self.registry.watched(&self.config), now);
         let changes = self.checker.update(self.registry.targets(&self.config), own, now);

@@ -34,7 +34,7 @@ pub use burst::{BURST, Fate, Frame, MAX_PORTS, PortId};
 pub use counters::{Counter, Counters};
 pub use drop_reason::{DROP_REASONS, DropReason};
 pub use hook::{Handler, Hook, Hooks, Packet, priority};
-pub use next_hop::{NEXT_HOPS, NextHop, NextHopId, NextHops, PortState, Route, Routes, Unreachable};
+pub use next_hop::{Local, NEXT_HOPS, NextHop, NextHopId, NextHops, PortState, Route, Routes, Unreachable};
 
 pub use preview::{Next, Preview, Why};
 pub use process::{Datapath, Lane};

@@ -7,9 +7,10 @@
 use super::{MAX_PORTS, PortId};
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use foldhash::HashMap;
 use ipnet::IpNet;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -158,6 +159,22 @@ impl PortState {
     }
 }
 
+/// What an address is to this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Local {
+    /// One of its own, on whatever interface.
+    Own,
+    /// The broadcast address of a prefix that it has an address in.
+    Broadcast,
+}
+
+/// Addresses of this machine, each list sorted.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Locals {
+    own: Vec<IpAddr>,
+    broadcasts: Vec<IpAddr>,
+}
+
 /// All next hops of the daemon, shared by control (writes) and workers (read).
 #[derive(Debug)]
 pub struct NextHops {
@@ -165,10 +182,7 @@ pub struct NextHops {
     taken: AtomicU32,
     neighbours: DashMap<(PortId, u16, IpAddr), NextHopId>,
     routes: ArcSwap<Routes>,
-    /// Sorted.
-    host_addresses: ArcSwap<Vec<IpAddr>>,
-    /// Sorted.
-    broadcasts: ArcSwap<Vec<IpAddr>>,
+    locals: ArcSwap<Locals>,
     epoch: AtomicU16,
     ports: [PortState; MAX_PORTS],
 }
@@ -190,8 +204,7 @@ impl Default for NextHops {
             taken: AtomicU32::new(0),
             neighbours: DashMap::new(),
             routes: ArcSwap::default(),
-            host_addresses: ArcSwap::default(),
-            broadcasts: ArcSwap::default(),
+            locals: ArcSwap::default(),
             epoch: AtomicU16::new(0),
             ports: Default::default(),
         }
@@ -245,30 +258,19 @@ impl NextHops {
         true
     }
 
-    /// The control thread's: the addresses of the machine itself, on whatever interface.
-    pub fn set_host_addresses(&self, addresses: impl IntoIterator<Item = IpAddr>) {
-        let mut addresses: Vec<IpAddr> = addresses.into_iter().collect();
-        addresses.sort_unstable();
-        if **self.host_addresses.load() != addresses {
-            self.host_addresses.store(std::sync::Arc::new(addresses));
+    /// The control thread's: the addresses of the machine itself, and the broadcast addresses of the prefixes that they are in.
+    pub fn set_locals(&self, own: impl IntoIterator<Item = IpAddr>, broadcasts: impl IntoIterator<Item = IpAddr>) {
+        let locals = Locals { own: sorted(own), broadcasts: sorted(broadcasts) };
+        if **self.locals.load() != locals {
+            self.locals.store(std::sync::Arc::new(locals));
         }
     }
 
-    /// Whether the machine itself has this address.
-    pub fn is_host(&self, address: IpAddr) -> bool {
-        self.host_addresses.load().binary_search(&address).is_ok()
-    }
-
-    /// The control thread's: the broadcast addresses of the prefixes that the machine has an address in.
-    pub fn set_broadcasts(&self, addresses: impl IntoIterator<Item = IpAddr>) {
-        let mut addresses: Vec<IpAddr> = addresses.into_iter().collect();
-        addresses.sort_unstable();
-        self.broadcasts.store(std::sync::Arc::new(addresses));
-    }
-
-    /// Whether it is the broadcast address of a prefix that the machine is in.
-    pub fn is_broadcast(&self, address: IpAddr) -> bool {
-        self.broadcasts.load().binary_search(&address).is_ok()
+    /// Whether an address is one of this machine's.
+    pub fn local(&self, address: IpAddr) -> Option<Local> {
+        let locals = self.locals.load();
+        let is_in = |list: &[IpAddr]| list.binary_search(&address).is_ok();
+        if is_in(&locals.own) { Some(Local::Own) } else { is_in(&locals.broadcasts).then_some(Local::Broadcast) }
     }
 
     /// The route that a packet to `destination` takes now.
@@ -304,6 +306,12 @@ impl NextHops {
         self.taken.store(taken + 1, Ordering::Relaxed);
         Some(NextHopId(id))
     }
+}
+
+fn sorted(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = addresses.into_iter().collect();
+    addresses.sort_unstable();
+    addresses
 }
 
 #[cfg(test)]

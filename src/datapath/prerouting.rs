@@ -6,7 +6,7 @@ use super::process::Context;
 use super::tracked::Tracked;
 use super::tuples::Lookup;
 use super::verdict::Way;
-use super::{DropReason, Frame, NextHops, expected, forward, handshake};
+use super::{DropReason, Frame, Local, NextHops, expected, forward, handshake};
 use crate::conntrack::l4proto::{self, Packet as Whole, Step, Verify, tcp, udp};
 use crate::conntrack::{Direction, EventKind, Expectation, Found, State, TcpState, natural_end};
 use crate::packet::{Headers, Payload, fragment};
@@ -206,11 +206,13 @@ fn check<const HOOKED: bool>(context: &Context<'_, HOOKED>, frame: &Frame<'_>, p
 /// A frame from outside with one of our own addresses or of this machine's as its source is forged, or has gone in a circle; one from a
 /// broadcast address is forged, and its answer would go to everybody there (RFC 1812, section 5.3.7).
 pub(super) fn check_source(next_hops: &NextHops, snapshot: &Snapshot, source: IpAddr) -> Result<(), DropReason> {
-    let own = snapshot.own_addresses.contains(&source) || next_hops.is_host(source);
-    match own {
-        true => Err(DropReason::OwnSource),
-        false if next_hops.is_broadcast(source) => Err(DropReason::MartianSource),
-        false => Ok(()),
+    if snapshot.own_addresses.contains(&source) {
+        return Err(DropReason::OwnSource);
+    }
+    match next_hops.local(source) {
+        Some(Local::Own) => Err(DropReason::OwnSource),
+        Some(Local::Broadcast) => Err(DropReason::MartianSource),
+        None => Ok(()),
     }
 }
 

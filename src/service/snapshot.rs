@@ -1,7 +1,7 @@
 //! The snapshot: everything of the config that workers read, swapped whole.
 
 use super::{Backend, BackendId, Services};
-use std::collections::HashSet;
+use foldhash::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;

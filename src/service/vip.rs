@@ -3,7 +3,7 @@
 use super::{Access, Ledger, Limits, Pool};
 use crate::conntrack::Persistent;
 use crate::schedule::Scheduler;
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -104,10 +104,10 @@ fn from_an_address_of_the_machine() {
     for family in FAMILIES {
         let mut world = World::default();
         let forged = tcp(family.client(), family.vip(), SYN);
-        world.datapath.next_hops.set_host_addresses([family.second_backend().ip(), family.client().ip()]);
+        world.datapath.next_hops.set_locals([family.second_backend().ip(), family.client().ip()], []);
         world.drops(FRONT, &forged, DropReason::OwnSource);
         // The address has gone to another machine.
-        world.datapath.next_hops.set_host_addresses([family.second_backend().ip()]);
+        world.datapath.next_hops.set_locals([family.second_backend().ip()], []);
         world.opens(&forged, family.backend());
     }
 }
@@ -116,9 +116,9 @@ fn from_an_address_of_the_machine() {
 fn from_the_broadcast_address_of_a_prefix() {
     let mut world = World::default();
     let forged = [tcp(Family::V4.client(), Family::V4.vip(), SYN), udp(Family::V4.client(), Family::V4.vip())];
-    world.datapath.next_hops.set_broadcasts([Family::V4.second_backend().ip(), Family::V4.client().ip()]);
+    world.datapath.next_hops.set_locals([], [Family::V4.second_backend().ip(), Family::V4.client().ip()]);
     forged.iter().for_each(|packet| world.drops(FRONT, packet, DropReason::MartianSource));
-    world.datapath.next_hops.set_broadcasts([]);
+    world.datapath.next_hops.set_locals([], []);
     for packet in &forged {
         world.opens(packet, Family::V4.backend());
     }

@@ -4,7 +4,7 @@ use super::packet::{Packet, Transport};
 use super::transports::Other;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -529,7 +529,7 @@ fn snapshot(setup: &Setup, backends: &[Arc<Backend>]) -> Snapshot {
     let own = FAMILIES.iter().flat_map(|family| [family.vip().ip(), family.any_port_vip(0).ip(), family.snat()]);
     Snapshot {
         generation: 1,
-        own_addresses: own.collect::<HashSet<_>>(),
+        own_addresses: own.collect(),
         services: Services::new(services),
         backends: backends.iter().cloned().map(Some).collect(),
         snat: SnatPool {

@@ -5,7 +5,6 @@ use crate::conntrack::Conntrack;
 use crate::datapath::{Datapath, Hooks, NextHop, NextHops, PortId, Route, Routes};
 use crate::schedule::{Kind, Member, Settings, build};
 use crate::service::{Access, Backend, BackendId, Pool, Protocol, Service, ServiceId, Services, Snapshot, SnatPool};
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -72,12 +71,13 @@ pub(super) fn snapshot(shape: Shape, flows: usize) -> Snapshot {
             IpAddr::V6(address) => snat.v6.push(address),
         }
     }
+    let own_addresses = snat.addresses().chain([service.vip]).collect();
     Snapshot {
         generation: 1,
         services: Services::new(vec![Arc::new(service)]),
         backends: backends.into_iter().map(Some).collect(),
         snat,
-        own_addresses: HashSet::new(),
+        own_addresses,
         timeouts: Default::default(),
         spared: Default::default(),
         tracking: Default::default(),
