@@ -46,6 +46,15 @@ pub enum Answer {
     Done {
         /// What was done.
         sentence: String,
+        /// To whom: the address that was meant.
+        backend: SocketAddr,
+    },
+    /// To [`super::Request::Left`].
+    Left {
+        /// Connections; 0, too, where nobody knows this backend any more.
+        connections: u32,
+        /// It takes no new connections, for it is drained or removed.
+        leaving: bool,
     },
     /// To [`super::Request::Diff`].
     Diff {

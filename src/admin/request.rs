@@ -108,6 +108,13 @@ pub enum Request {
         /// 0 to 65535.
         weight: u32,
     },
+    /// What a backend still has. Answered by [`super::Answer::Left`].
+    Left {
+        /// In the config, or in the one before.
+        pool: String,
+        /// As [`super::Answer::Done`] has it.
+        backend: SocketAddr,
+    },
     /// What the daemon does differs how from what its file says? Answered by [`super::Answer::Diff`] or an error.
     Diff {},
     /// Answered by [`super::Answer::Explained`].

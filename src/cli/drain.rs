@@ -3,7 +3,9 @@
 use super::Outcome;
 use super::daemon::{Daemon, print_json, unexpected};
 use crate::admin::{Answer, Request};
+use crate::service::Shown;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Which backends: `POOL BACKEND…` or `POOL/BACKEND…`.
@@ -14,7 +16,7 @@ const WHICH: &str = "a pool and its backends (web 10.1.0.11:8443 10.1.0.12:8443)
 pub(super) struct Drain {
     #[command(flatten)]
     which: Which,
-    /// Return when no connection is left
+    /// Return when no connection is left; fail when the backend is drained no more before that
     #[arg(long)]
     wait: bool,
 }
@@ -55,26 +57,27 @@ impl Drain {
     /// When the daemon can not be asked or refuses; then backends before the one that it names are drained.
     pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         let Some(targets) = read(&self.which.words) else { return misuse() };
-        self.which.ask_each(&targets, out, |pool, backend| Request::Drain { pool, backend })?;
-        while self.wait && self.left(&targets)? > 0 {
+        let drained = self.which.ask_each(&targets, out, |pool, backend| Request::Drain { pool, backend })?;
+        while self.wait && self.left(&drained)? > 0 {
             std::thread::sleep(Duration::from_millis(200));
         }
         Ok(Outcome::Fine)
     }
 
-    /// Connections of those that are asked for.
-    fn left(&self, targets: &[(String, String)]) -> anyhow::Result<u64> {
-        let status = match self.which.daemon.ask(&Request::Status {})? {
-            Answer::Status(status) => status,
-            other => return unexpected(&other),
-        };
-        let is_meant = |pool: &str, backend: std::net::SocketAddr| {
-            targets
-                .iter()
-                .any(|(name, address)| name == pool && (*address == backend.to_string() || *address == backend.ip().to_string()))
-        };
-        let lines = status.draining.iter().filter(|line| is_meant(&line.pool, line.backend));
-        Ok(lines.map(|line| u64::from(line.connections)).sum())
+    /// Connections of those that are drained. An error when one of them is so no more: it may get new ones.
+    fn left(&self, drained: &[(String, SocketAddr)]) -> anyhow::Result<u64> {
+        let mut sum = 0;
+        for (pool, backend) in drained {
+            match self.which.daemon.ask(&Request::Left { pool: pool.clone(), backend: *backend })? {
+                Answer::Left { connections, leaving: true } => sum += u64::from(connections),
+                Answer::Left { connections, leaving: false } => {
+                    let backend = Shown(*backend);
+                    anyhow::bail!("backend {backend} of pool {pool} is drained no more; connections left: {connections}")
+                }
+                other => return unexpected(&other),
+            }
+        }
+        Ok(sum)
     }
 }
 
@@ -102,20 +105,24 @@ impl Weight {
 }
 
 impl Which {
+    /// Pool and address of each, as the daemon understood them.
     fn ask_each(
         &self,
         targets: &[(String, String)],
         out: &mut dyn Write,
         request: impl Fn(String, String) -> Request,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Vec<(String, SocketAddr)>> {
+        let mut meant = Vec::new();
         for (pool, backend) in targets {
-            match self.daemon.ask(&request(pool.clone(), backend.clone()))? {
-                answer @ Answer::Done { .. } if self.json => print_json(out, &answer)?,
-                Answer::Done { sentence } => writeln!(out, "{sentence}")?,
-                other => return unexpected(&other),
+            let answer = self.daemon.ask(&request(pool.clone(), backend.clone()))?;
+            let Answer::Done { sentence, backend } = &answer else { return unexpected(&answer) };
+            match self.json {
+                true => print_json(out, &answer)?,
+                false => writeln!(out, "{sentence}")?,
             }
+            meant.push((pool.clone(), *backend));
         }
-        Ok(())
+        Ok(meant)
     }
 }
 

@@ -179,6 +179,7 @@ impl Desk for FrontDesk {
             | Request::Drain { .. }
             | Request::Undrain { .. }
             | Request::Weight { .. }
+            | Request::Left { .. }
             | Request::Diff {}
             | Request::Explain { .. } => output.say(&self.ask_control(request)),
         }

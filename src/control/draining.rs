@@ -115,7 +115,10 @@ impl Draining {
             // The id was another backend's, which has gone.
             *leaving = Leaving { backend: Arc::downgrade(backend), ..fresh() };
         }
-        leaving.departure.rule(drain, now);
+        if leaving.departure.drain() != drain {
+            leaving.departure.rule(drain, now);
+            leaving.look_at = now;
+        }
         if leaving.departure.since(cause).is_none() {
             if cause == Cause::Removed {
                 let before =
@@ -163,16 +166,25 @@ impl Draining {
     /// After a reload: who is in no pool any more leaves, who is again does not, and pools may say something else.
     pub(super) fn follow(&mut self, snapshot: &Snapshot, old: &Config, new: &Config, now: Monotonic) {
         let wanted = registry::keys(new);
-        let said = |pool: &str| new.pool(pool).or_else(|| old.pool(pool)).map(|pool| pool.drain);
+        let [before, said] = [old, new].map(|config| |pool: &str| config.pool(pool).map(|pool| pool.drain));
         self.leaving.retain(|id, leaving| {
             snapshot.backend(*id).is_some_and(|backend| std::ptr::eq(Arc::as_ptr(backend), leaving.backend.as_ptr()))
         });
         for backend in snapshot.backends.iter().flatten() {
             let known = self.leaving.get(&backend.id).map(|leaving| leaving.departure);
-            let drain = said(&backend.pool).or(known.map(|known| known.drain())).unwrap_or_default();
+            let (before, said) = (before(&backend.pool), said(&backend.pool));
             match (wanted.contains(&registry::key(backend)), known) {
-                (false, _) => self.begin(backend, Cause::Removed, drain, now),
-                (true, Some(_)) => {
+                (false, Some(known)) if known.since(Cause::Removed).is_some() => {
+                    // An edit of its pool is for it, too; a pool of that name which comes anew is another one.
+                    let edited = said.filter(|said| before.is_some_and(|before| before != *said));
+                    self.begin(backend, Cause::Removed, edited.unwrap_or(known.drain()), now);
+                }
+                (false, known) => {
+                    let drain = said.or(before).or(known.map(|known| known.drain())).unwrap_or_default();
+                    self.begin(backend, Cause::Removed, drain, now);
+                }
+                (true, Some(known)) => {
+                    let drain = said.unwrap_or(known.drain());
                     self.take_back(backend.id, Cause::Removed);
                     if backend.member.is_eligible() {
                         self.end(backend.id, Cause::Failed);
@@ -195,9 +207,9 @@ impl Draining {
         self.plan();
     }
 
-    /// Since when an operator drains a backend.
-    pub(super) fn drained_since(&self, backend: BackendId) -> Option<Monotonic> {
-        self.leaving.get(&backend)?.departure.since(Cause::Drained)
+    /// Since when there is this reason for a backend.
+    pub(super) fn since(&self, backend: BackendId, cause: Cause) -> Option<Monotonic> {
+        self.leaving.get(&backend)?.departure.since(cause)
     }
 
     /// Those that are of interest: drained by an operator, or not empty yet.
@@ -372,9 +384,33 @@ mod tests {
         Monotonic(tenths * 100_000_000)
     }
 
+    fn parse(text: &str) -> Config {
+        Config::parse(Path::new("test.toml"), text).unwrap_or_else(|report| panic!("{report}"))
+    }
+
+    #[test]
+    fn a_pool_that_comes_anew_has_no_say_in_what_the_one_before_has_left() {
+        let with = parse(CONFIG);
+        let pool_q = |pool: &str| pool.replace("pool = \"p\"", "pool = \"q\"").replace("name = \"p\"", "name = \"q\"");
+        let other = parse(&pool_q(CONFIG));
+        let anew = parse(&CONFIG.replace("10.1.0.2:80", "10.1.0.3:80").replace("3s", "1s"));
+        let edited = parse(&CONFIG.replace("10.1.0.2:80", "10.1.0.3:80").replace("\"3s\"", "\"4s\", udp = \"rehash\""));
+        let (mut registry, mut draining) = (Registry::default(), Draining::default());
+        let backend = registry.snapshot(&with).unwrap().backends[1].clone().unwrap();
+        backend.member.connection_opened();
+        let mut reload = |draining: &mut Draining, old: &Config, new: &Config, tenths| {
+            draining.follow(&registry.snapshot(new).unwrap(), old, new, at(tenths));
+            let leaving = &draining.leaving[&backend.id];
+            (leaving.departure.deadline(), leaving.look_at)
+        };
+        assert_eq!(reload(&mut draining, &with, &other, 10).0, Some(at(40)), "its pool goes");
+        assert_eq!(reload(&mut draining, &other, &anew, 20).0, Some(at(40)), "a pool of that name comes");
+        assert_eq!(reload(&mut draining, &anew, &anew, 21).0, Some(at(40)), "and stays");
+        assert_eq!(reload(&mut draining, &anew, &edited, 22), (Some(at(62)), at(22)), "and is edited: UDP moves at once");
+    }
+
     #[test]
     fn a_reload_puts_no_deadline_off() {
-        let parse = |text: &str| Config::parse(Path::new("test.toml"), text).unwrap_or_else(|report| panic!("{report}"));
         let (with, without) = (parse(CONFIG), parse(&CONFIG.replace(", { address = \"10.1.0.2:80\" }", "")));
         let (mut registry, mut draining) = (Registry::default(), Draining::default());
         let backend = registry.snapshot(&with).unwrap().backends[1].clone().unwrap();

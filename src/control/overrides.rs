@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 impl Daemon {
     /// `weir drain`: it takes no new connections; from now on its deadline runs.
-    pub(super) fn drain(&mut self, pool: &str, backend: &str) -> Result<String, String> {
+    pub(super) fn drain(&mut self, pool: &str, backend: &str) -> Result<(String, SocketAddr), String> {
         let (backend, snapshot) = (self.find(pool, backend)?, self.datapath.snapshot.load_full());
         let (name, drain) = (name(&backend), self.drain_of(&backend));
         if backend.member.is_drained() {
-            return Ok(format!("{name} is drained already; {}", left(&backend)));
+            return Ok((format!("{name} is drained already; {}", left(&backend)), backend.address()));
         }
         backend.member.set_drained(true);
         self.reweighed.insert(backend.pool.clone());
@@ -27,27 +27,41 @@ impl Daemon {
         self.drain_due();
         let nobody = if has_others(&snapshot, &backend) { "" } else { "; no other backend of the pool takes connections" };
         let becomes = if backend.member.connections() > 0 { departure::sentence(&drain) } else { "it may go".to_owned() };
-        Ok(format!("{name} takes no new connections, {}: {becomes}{nobody}", left(&backend)))
+        Ok((format!("{name} takes no new connections, {}: {becomes}{nobody}", left(&backend)), backend.address()))
     }
 
     /// `weir undrain`: it takes new connections again, as far as its health allows.
-    pub(super) fn undrain(&mut self, pool: &str, backend: &str) -> Result<String, String> {
+    pub(super) fn undrain(&mut self, pool: &str, backend: &str) -> Result<(String, SocketAddr), String> {
         let backend = self.find(pool, backend)?;
         // Quorums follow at the end of the turn.
         self.reweighed.insert(backend.pool.clone());
         let name = name(&backend);
         if !backend.member.is_drained() {
-            return Ok(format!("{name} is not drained"));
+            return Ok((format!("{name} is not drained"), backend.address()));
         }
         self.draining.end(backend.id, Cause::Drained);
         backend.member.set_drained(false);
         refresh(&self.datapath.snapshot.load_full(), &backend.pool);
         let unless = if backend.member.is_eligible() { "" } else { " once it is up" };
-        Ok(format!("{name} takes new connections again{unless}"))
+        Ok((format!("{name} takes new connections again{unless}"), backend.address()))
+    }
+
+    /// What `weir drain --wait` waits for.
+    pub(super) fn left(&self, pool: &str, backend: SocketAddr) -> Answer {
+        let snapshot = self.datapath.snapshot.load();
+        let found = snapshot.backends.iter().flatten().find(|known| known.pool == pool && known.address() == backend);
+        match found {
+            Some(backend) => {
+                let leaving =
+                    [Cause::Drained, Cause::Removed].iter().any(|cause| self.draining.since(backend.id, *cause).is_some());
+                Answer::Left { connections: backend.member.connections(), leaving }
+            }
+            None => Answer::Left { connections: 0, leaving: true },
+        }
     }
 
     /// `weir weight`: in the place of the config's, until a reload or a restart drops it; that of the config itself is no override.
-    pub(super) fn set_weight(&mut self, pool: &str, backend: &str, weight: u32) -> Result<String, String> {
+    pub(super) fn set_weight(&mut self, pool: &str, backend: &str, weight: u32) -> Result<(String, SocketAddr), String> {
         if weight > 65_535 {
             return Err(format!("the weight {weight} is out of range: allowed are 0 to 65535"));
         }
@@ -59,19 +73,25 @@ impl Daemon {
         weigh(&self.datapath.snapshot.load_full(), &backend.pool);
         let configured = backend.weight().configured;
         let file = if weight == configured { ", as in the config".to_owned() } else { format!("; the config has {configured}") };
-        Ok(format!("{} has weight {weight}, before {before}{file}", name(&backend)))
+        Ok((format!("{} has weight {weight}, before {before}{file}", name(&backend)), backend.address()))
     }
 
     /// `weir diff`: what was set at run time, and what a reload of the file would change.
     pub(super) fn diff(&self) -> Answer {
         match Config::load(&self.path) {
             Err(report) => Answer::Error { message: report.to_string() },
-            Ok(file) => Answer::Diff {
-                overrides: self.describe_overrides(),
-                drops: drops(&self.config),
-                file: plan::plan(&self.config, &file, &SetAtRunTime::new()).sentences(),
-            },
+            Ok(file) => {
+                Answer::Diff { overrides: self.describe_overrides(), drops: drops(&self.config), file: self.file_changes(&file) }
+            }
         }
+    }
+
+    /// What a reload of `file` would do, or that it would be refused.
+    fn file_changes(&self, file: &Config) -> Vec<String> {
+        let fixed = self.config.needs_restart(file);
+        let refused =
+            (!fixed.is_empty()).then(|| format!("a reload would be refused: only a restart can change {}", fixed.join(", ")));
+        refused.into_iter().chain(plan::plan(&self.config, file, &SetAtRunTime::new()).sentences()).collect()
     }
 
     fn describe_overrides(&self) -> Vec<admin::Override> {
@@ -79,7 +99,7 @@ impl Daemon {
         let describe = |backend: &Arc<Backend>| admin::Override {
             pool: backend.pool.clone(),
             backend: backend.address(),
-            drained_seconds: self.draining.drained_since(backend.id).map(|since| now.nanos_since(since) / 1_000_000_000),
+            drained_seconds: self.draining.since(backend.id, Cause::Drained).map(|since| now.nanos_since(since) / 1_000_000_000),
             weight: backend.weight().overridden,
             file_weight: backend.weight().configured,
         };
@@ -115,7 +135,9 @@ impl Daemon {
             return Err(format!("there is no pool {pool:?}: there are {}", names.join(", ")));
         };
         let addresses = known.backends.iter().map(|backend| backend.address);
-        let alike: Vec<SocketAddr> = match (backend.parse::<SocketAddr>(), backend.parse::<IpAddr>()) {
+        // RFC 3986, section 3.2.2: who leaves the port out may leave the brackets.
+        let bare = backend.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|bare| bare.contains(':'));
+        let alike: Vec<SocketAddr> = match (backend.parse::<SocketAddr>(), bare.unwrap_or(backend).parse::<IpAddr>()) {
             (Ok(address), _) => addresses.clone().filter(|known| *known == address).collect(),
             (_, Ok(address)) => addresses.clone().filter(|known| known.ip() == address).collect(),
             _ => return Err(format!("{backend:?} is not the address of a backend: allowed is such as {}", list(addresses))),

@@ -4,6 +4,7 @@ use super::daemon::Daemon;
 use super::explain;
 use super::reload::Force;
 use crate::admin::{Answer, Request};
+use std::net::SocketAddr;
 use tracing::info;
 
 impl Daemon {
@@ -27,6 +28,7 @@ impl Daemon {
             Request::Undrain { pool, backend } => done(self.undrain(pool, backend)),
             Request::Weight { pool, backend, weight } => done(self.set_weight(pool, backend, *weight)),
             Request::Diff {} => self.diff(),
+            Request::Left { pool, backend } => self.left(pool, *backend),
             Request::Explain { flow } => explain::explain(self, *flow),
             Request::ConnectionList { .. }
             | Request::ExpectationList {}
@@ -44,11 +46,11 @@ impl Daemon {
 }
 
 /// Logged, too: whoever looks for why traffic moved finds it there.
-fn done(outcome: Result<String, String>) -> Answer {
+fn done(outcome: Result<(String, SocketAddr), String>) -> Answer {
     match outcome {
-        Ok(sentence) => {
+        Ok((sentence, backend)) => {
             info!("{sentence}");
-            Answer::Done { sentence }
+            Answer::Done { sentence, backend }
         }
         Err(message) => Answer::Error { message },
     }

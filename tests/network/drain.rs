@@ -3,6 +3,7 @@
 use crate::support::{Background, Config, Family, Lab, Layout, Load, answers, failures, run, wait_until};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -228,6 +229,49 @@ fn curl_forever(lab: &Lab, family: Family) -> Background {
     ]);
     command.args(["--write-out", "%{stderr}!%{http_code} %{errormsg}\\n", &format!("{host}?[1-100000]")]);
     Background::start(command, &lab.directory.join(format!("curl-{}.log", family.name())))
+}
+
+/// A connection that stays as it is until it is dropped.
+fn idle(lab: &Lab, target: SocketAddr) -> TcpStream {
+    lab.client.inside(|| TcpStream::connect_timeout(&target, TEN_SECONDS).expect("connect"))
+}
+
+/// `weir drain --wait` ends well when the backend is empty, whatever it was called, and not before; when it may get connections again, it fails.
+#[test]
+fn a_wait_ends_when_the_backend_is_empty_or_drained_no_more() {
+    run("drain_wait", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 0, 0]);
+        lab.start_weir();
+        let IpAddr::V6(address) = Family::V6.backend(1) else { unreachable!("a family has its addresses") };
+        let written_out = address.segments().map(|segment| format!("{segment:04X}")).join(":");
+        let wait = |lab: &mut Lab, backend: &str| {
+            let client = lab.weir().background(&format!("drain --wait web-v6 {backend}"), Stdio::null());
+            wait_until("the drain", TEN_SECONDS, || (!draining(lab).is_empty()).then_some(()));
+            client
+        };
+        let code =
+            |mut client: Child| wait_until("the end of the wait", TEN_SECONDS, || client.try_wait().expect("a child")).code();
+
+        let first = idle(lab, vip(Family::V6));
+        let mut waiting = wait(lab, &format!("[{written_out}]"));
+        assert_eq!(waiting.try_wait().expect("a child"), None, "there is a connection");
+        command(lab, &format!("undrain web-v6 {written_out}"));
+        assert_eq!(code(waiting), Some(1), "it may get connections again");
+
+        let waiting = wait(lab, &format!("[{written_out}]:80"));
+        drop(first);
+        assert_eq!(code(waiting), Some(0), "it is empty");
+        command(lab, "undrain web-v6 fd00:2::11");
+
+        let second = idle(lab, vip(Family::V6));
+        let mut waiting = wait(lab, "fd00:2::11");
+        let mut without = lab.config.clone();
+        without.backends("web-v6").remove(0);
+        reload(lab, &without);
+        assert_eq!(waiting.try_wait().expect("a child"), None, "removed, and not empty");
+        drop(second);
+        assert_eq!(code(waiting), Some(0), "it is empty");
+    });
 }
 
 /// Connections that are held open are reset on both sides, and both kernels believe it.
