@@ -160,10 +160,20 @@ fn describe(error: &Error, source: &str, key: &str, owner: Option<String>) -> Pr
             at if at.starts_with('[') && expected == "a sequence" => format!("[[{key}]]: there may be several"),
             _ => name_type(expected),
         };
+        let text = source.get(span.clone()).unwrap_or_default();
         let place = Place::new(span, owner.unwrap_or_default());
-        return Problem::new(key.to_owned(), format!("found {}", name_type(found)), allowed).at(place);
+        return Problem::new(key.to_owned(), format!("found {}", name_found(found, text)), allowed).at(place);
     }
     describe_syntax(error, source)
+}
+
+/// What was found, and stands there as `text`: the reader takes dates for tables, and tells the type of numbers that no whole number holds.
+fn name_found(words: &str, text: &str) -> String {
+    match words {
+        "a map" | "map" if text.starts_with(|first: char| first.is_ascii_digit()) => format!("the date or time {text}"),
+        _ if words.starts_with("integer ") && words.contains(" as ") => format!("{text}, beyond 64 bits"),
+        _ => name_type(words),
+    }
 }
 
 /// The words for a type, where the reader says it in Rust's.

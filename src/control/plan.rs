@@ -6,6 +6,7 @@ use crate::conntrack::l4proto::{self, Verify};
 use crate::conntrack::{Spared, Timeouts};
 use crate::service::{Helper, Shown};
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -84,11 +85,7 @@ pub(super) fn plan(old: &Config, new: &Config, set: &SetAtRunTime) -> Steps {
     plan_pools((old, new), set, &mut steps);
     plan_snat(old, new, &mut steps);
     plan_access(old, new, &mut steps);
-    if old.timeouts != new.timeouts {
-        steps.push(format!("timeouts: {}, for all connections from now on", changed_timeouts(old.timeouts, new.timeouts)));
-    } else {
-        plan_timeouts(old, new, &mut steps);
-    }
+    plan_timeouts(old, new, &mut steps);
     if old.spared != new.spared {
         let whose = if new.spared == Spared::Nobody { "may" } else { "do not" };
         steps.push(format!("conntrack: established connections {whose} give way when the table is full"));
@@ -106,10 +103,34 @@ pub(super) fn plan(old: &Config, new: &Config, set: &SetAtRunTime) -> Steps {
         let become_of = if new.reload.overrides == Overrides::Keep { "stay" } else { "are dropped" };
         steps.push(format!("reload: drains and weights set at run time {become_of} from the next one on"));
     }
-    if steps.is_empty() && old != new {
-        steps.push("the order of services or pools changed".into());
-    }
+    plan_orders(old, new, &mut steps);
     steps
+}
+
+/// What is listed as before, in another order.
+fn plan_orders(old: &Config, new: &Config, steps: &mut Steps) {
+    if is_reordered(old.services.iter().map(|service| &service.name), new.services.iter().map(|service| &service.name)) {
+        steps.push("services: their order, which status follows".to_owned());
+    }
+    if is_reordered(old.pools.iter().map(|pool| &pool.name), new.pools.iter().map(|pool| &pool.name)) {
+        steps.push("pools: their order, which nothing follows".to_owned());
+    }
+    for (before, now) in new.pools.iter().filter_map(|pool| Some((old.pool(&pool.name)?, pool))) {
+        if is_reordered(before.backends.iter().map(|backend| backend.address), now.backends.iter().map(|backend| backend.address))
+        {
+            steps.push(format!("pool {}: the order of its backends, for new connections", now.name));
+        }
+    }
+    if is_reordered(old.snat.addresses(), new.snat.addresses()) {
+        steps.push("snat: the order of the addresses, for new connections".to_owned());
+    }
+}
+
+/// Whether those that both lists have stand in another order.
+fn is_reordered<T: Eq + Hash>(old: impl Iterator<Item = T>, new: impl Iterator<Item = T>) -> bool {
+    let places: HashMap<T, usize> = old.enumerate().map(|(place, item)| (item, place)).collect();
+    let kept: Vec<usize> = new.filter_map(|item| places.get(&item).copied()).collect();
+    !kept.is_sorted()
 }
 
 fn plan_services(old: &Config, new: &Config, steps: &mut Steps) {
@@ -153,7 +174,10 @@ fn plan_service(old: &Service, new: &Service, all: &Config, steps: &mut Steps) {
         steps.push(format!("service {name}: helper {} for new connections, before {}", names[0], names[1]));
     }
     if old.limits != new.limits {
-        steps.push(format!("service {name}: limits changed, for new connections"));
+        // Sources are counted only while there is something to compare with.
+        let is_first = old.limits.source.connections.is_none() && new.limits.source.connections.is_some();
+        let uncounted = if is_first { "; those of a source that are open now do not count" } else { "" };
+        steps.push(format!("service {name}: limits changed, for new connections{uncounted}"));
     }
     if old.persistence != new.persistence {
         let how = if new.persistence.is_some() { "persist as it says now" } else { "do not persist" };
@@ -166,8 +190,16 @@ fn plan_service(old: &Service, new: &Service, all: &Config, steps: &mut Steps) {
     if old.pool != new.pool {
         steps.push(format!("service {name}: new connections go to pool {}, no more to {}", new.pool, old.pool));
     }
-    if (old.scheduler, &old.scheduler_settings) != (new.scheduler, &new.scheduler_settings) {
+    if old.scheduler != new.scheduler {
         steps.push(format!("service {name}: scheduler {}, before {}", new.scheduler.name(), old.scheduler.name()));
+    }
+    let [was, is] = [&old.scheduler_settings, &new.scheduler_settings];
+    let settings = [
+        ("maglev_table_size", was.maglev_table_size, is.maglev_table_size),
+        ("hash_balance_factor", was.hash_balance_factor, is.hash_balance_factor),
+    ];
+    for (key, before, now) in settings.iter().filter(|(_, before, now)| before != now) {
+        steps.push(format!("service {name}: {key} {now}, before {before}, for new connections"));
     }
 }
 
@@ -175,8 +207,11 @@ fn plan_quorums(old: &Config, new: &Config, steps: &mut Steps) {
     for service in &new.services {
         let known = old.services.iter().find(|known| known.name == service.name);
         if let Some(known) = known.filter(|known| known.quorum != service.quorum) {
-            let (before, now) = (known.quorum.least, service.quorum.least);
-            steps.push(format!("service {}: quorum {now}, before {before}", service.name));
+            let (before, now) = (known.quorum, service.quorum);
+            let keys = [("quorum", before.least, now.least), ("quorum_hysteresis", before.hysteresis, now.hysteresis)];
+            for (key, before, now) in keys.iter().filter(|(_, before, now)| before != now) {
+                steps.push(format!("service {}: {key} {now}, before {before}", service.name));
+            }
         }
     }
 }
@@ -191,14 +226,36 @@ fn plan_access(old: &Config, new: &Config, steps: &mut Steps) {
     }
 }
 
+/// Those of all, then those of services that do not just go with them.
 fn plan_timeouts(old: &Config, new: &Config, steps: &mut Steps) {
+    if old.timeouts != new.timeouts {
+        let changed = changed_timeouts(old.timeouts, new.timeouts);
+        let some_differ = new.services.iter().any(|service| service.timeouts != new.timeouts);
+        let unless = if some_differ { ", but for services that have their own" } else { "" };
+        steps.push(format!("timeouts: {changed}, for all connections from now on{unless}"));
+    }
     for service in &new.services {
         let known = old.services.iter().find(|known| known.name == service.name);
-        if known.is_some_and(|known| known.timeouts != service.timeouts) {
-            let changed = known.map(|known| changed_timeouts(known.timeouts, service.timeouts)).unwrap_or_default();
+        let Some(known) = known.filter(|known| follow(known.timeouts, old.timeouts, new.timeouts) != service.timeouts) else {
+            continue;
+        };
+        let changed = changed_timeouts(known.timeouts, service.timeouts);
+        if !changed.is_empty() {
             steps.push(format!("service {}: timeouts {changed}, for all its connections from now on", service.name));
         }
     }
+}
+
+/// The timeouts of a service when those of all change from `old` to `new`: its own stay.
+fn follow(mut service: Timeouts, mut old: Timeouts, mut new: Timeouts) -> Timeouts {
+    for key in Timeouts::KEYS {
+        if let (Some(own), Some(before), Some(now)) = (service.get_mut(key), old.get_mut(key), new.get_mut(key))
+            && own == before
+        {
+            *own = *now;
+        }
+    }
+    service
 }
 
 /// Each that is another one now.
@@ -430,6 +487,57 @@ mod tests {
                 "service web: scheduler round_robin, before maglev",
             ]
         );
+    }
+
+    #[test]
+    fn what_stands_elsewhere_is_told() {
+        let swapped = "backends = [{ address = \"10.1.0.2:80\" }, { address = \"10.1.0.1:80\", weight = 2 }]";
+        let backends = "backends = [{ address = \"10.1.0.1:80\", weight = 2 }, { address = \"10.1.0.2:80\" }]";
+        assert_eq!(plan_of(&[(backends, swapped)]), ["pool web: the order of its backends, for new connections"]);
+        let addresses = ("\"10.0.0.200\", \"10.0.0.201\"", "\"10.0.0.201\", \"10.0.0.200\"");
+        assert_eq!(plan_of(&[addresses]), ["snat: the order of the addresses, for new connections"]);
+        let added = ("\"10.0.0.200\", \"10.0.0.201\"", "\"10.0.0.202\", \"10.0.0.200\", \"10.0.0.201\"");
+        assert_eq!(plan_of(&[added]), ["snat: address 10.0.0.202 added"], "the others follow each other as before");
+    }
+
+    #[test]
+    fn timeouts_of_all_and_of_one_service_are_told_apart() {
+        let own = |seconds: u32| {
+            ("scheduler = \"maglev\"", format!("scheduler = \"maglev\"\ntimeouts = {{ tcp_close = \"{seconds}s\" }}"))
+        };
+        let common = ("[snat]", "[timeouts]\ntcp_close = \"20s\"\ntcp_time_wait = \"30s\"\n[snat]");
+        let with =
+            |changes: &[(&str, &str)]| changes.iter().fold(BEFORE.to_owned(), |text, (from, to)| text.replacen(from, to, 1));
+        let (key, five) = own(5);
+        let (_, six) = own(6);
+        let all = "timeouts: tcp_time_wait 30s (before 1m), tcp_close 20s (before 10s), for all connections from now on";
+        assert_eq!(plan_file(BEFORE, &with(&[common])).sentences(), [all]);
+        let all = &format!("{all}, but for services that have their own");
+        let before = with(&[(key, &five)]);
+        assert_eq!(plan_file(&before, &with(&[(key, &five), common])).sentences(), [all.as_str()], "the service keeps its own");
+        assert_eq!(
+            plan_file(&before, &with(&[(key, &six), common])).sentences(),
+            [
+                all,
+                "service web: timeouts tcp_time_wait 30s (before 1m), tcp_close 6s (before 5s), for all its connections from now on"
+            ]
+        );
+    }
+
+    #[test]
+    fn settings_of_a_service_are_told_by_their_names() {
+        let with = |keys: &str| BEFORE.replace("scheduler = \"maglev\"", &format!("scheduler = \"maglev\"\n{keys}"));
+        let told = |before: &str, now: &str| plan_file(&with(before), &with(now)).sentences();
+        assert_eq!(
+            told("", "maglev_table_size = 251"),
+            ["service web: maglev_table_size 251, before 65537, for new connections"]
+        );
+        assert_eq!(told("quorum = 1", "quorum = 1\nquorum_hysteresis = 1"), ["service web: quorum_hysteresis 1, before 0"]);
+        let limits = |keys: &str| format!("limits = {{ {keys} }}");
+        let first = "service web: limits changed, for new connections; those of a source that are open now do not count";
+        assert_eq!(told("", &limits("source_connections = 5")), [first]);
+        let later = told(&limits("source_connections = 5"), &limits("source_connections = 6"));
+        assert_eq!(later, ["service web: limits changed, for new connections"]);
     }
 
     #[test]

@@ -32,6 +32,8 @@ struct Stamp {
     inode: u64,
     size: u64,
     modified: (i64, i64),
+    /// Nobody can set it, as a copy that keeps the time of the content does with the other one.
+    changed: (i64, i64),
 }
 
 /// Names that are looked up in directories, by the kernel's number for each directory.
@@ -184,7 +186,8 @@ impl Watch {
 
 fn stamp(path: &Path) -> Option<Stamp> {
     let file = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-    Some(Stamp { device: file.dev(), inode: file.ino(), size: file.size(), modified: (file.mtime(), file.mtime_nsec()) })
+    let (modified, changed) = ((file.mtime(), file.mtime_nsec()), (file.ctime(), file.ctime_nsec()));
+    Some(Stamp { device: file.dev(), inode: file.ino(), size: file.size(), modified, changed })
 }
 
 /// Goes the way that the kernel goes (path_resolution(7)), and watches each directory on it for the next name, as far as it leads; then the

@@ -257,3 +257,14 @@ fn switched_off_it_is_silent() {
     watch.set(false, at(10));
     assert!(!watch.is_due(at(100)));
 }
+
+#[test]
+fn an_edit_that_keeps_size_and_time_is_seen() {
+    let (_directory, path, _) = watched();
+    let (before, modified) = (stamp(&path), fs::metadata(&path).unwrap().modified().unwrap());
+    write_later(&path, "two");
+    fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    let after = stamp(&path);
+    assert_eq!(after.map(|stamp| (stamp.size, stamp.modified)), before.map(|stamp| (stamp.size, stamp.modified)));
+    assert_ne!(after, before);
+}
