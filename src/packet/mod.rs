@@ -14,6 +14,7 @@ pub mod ipv6;
 pub mod quote;
 pub mod sctp;
 pub mod tcp;
+pub mod toeplitz;
 pub mod udp;
 
 mod headers;
