@@ -42,6 +42,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/kernel/channels.rs", "an ioctl that takes a pointer to a structure of its own for each command"),
     ("src/kernel/namespace.rs", "unshare and setns, for its own tests"),
     ("src/kernel/privileges.rs", "getrlimit"),
+    ("src/kernel/rss.rs", "the promise that its structures are what the ethtool ioctl copies"),
     ("src/pktgen/live.rs", "bpf(2) has no wrapper for running a program on live frames, nor has pthread_kill"),
     ("tests/zero_copy/comparison/wire.rs", "the address of a raw packet socket has no safe constructor"),
     ("tests/support/namespace.rs", "unshare, setns and prctl have no safe wrapper in the dependencies"),

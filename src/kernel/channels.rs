@@ -92,7 +92,7 @@ const SET_CHANNELS: u32 = 0x3d;
 ///
 /// # Safety
 /// It must be `repr(C)`, plain data, and at least as large as what the kernel copies for the commands that it is used with.
-unsafe trait Request {}
+pub(super) unsafe trait Request {}
 
 /// `struct ethtool_channels`
 #[repr(C)]
@@ -154,7 +154,7 @@ fn ask<T: Request>(interface: &str, action: &'static str, request: &mut T) -> Re
     ioctl(interface, request).map_err(|source| ChannelsError::Refused { interface: interface.to_owned(), action, source })
 }
 
-fn ioctl<T: Request>(interface: &str, request: &mut T) -> io::Result<()> {
+pub(super) fn ioctl<T: Request>(interface: &str, request: &mut T) -> io::Result<()> {
     // Any socket will do: the ioctl is about the interface, in the socket's network namespace.
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
     // SAFETY: all zeros is a valid ifreq.

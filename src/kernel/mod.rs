@@ -15,6 +15,7 @@ mod neighbour;
 mod netlink;
 mod privileges;
 mod route;
+mod rss;
 mod solicit;
 #[cfg(test)]
 pub(crate) mod namespace;
@@ -33,3 +34,4 @@ pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::{Netlink, NetlinkError};
 pub use privileges::{Lacking, check_af_xdp, check_privileges};
 pub use route::Route;
+pub use rss::{Rss, RssError, rss};

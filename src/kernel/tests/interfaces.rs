@@ -2,7 +2,7 @@
 
 use super::super::{
     ChannelsError, LinkError, Queues, allowed_cpus, channels, check_af_xdp, check_privileges, driver, pin_thread, queues, rings,
-    servable_link, strips_vlan_tags, use_all_channels,
+    rss, servable_link, strips_vlan_tags, use_all_channels,
 };
 use super::Namespace;
 use std::thread;
@@ -41,6 +41,22 @@ fn drivers_that_do_not_tell_are_no_obstacle() {
     here.ip("link set lo down");
     let error = here.run(|| queues("lo").unwrap_err());
     assert!(matches!(error, ChannelsError::Link(LinkError::Down { .. })), "{error}");
+}
+
+#[test]
+fn where_replies_come_in_is_not_told_by_veth() {
+    let (Some(here), Some(peer)) = (Namespace::new(), Namespace::new()) else { return };
+    here.veth("wire", &peer, "wire", "numrxqueues 4 numtxqueues 4");
+    here.run(|| {
+        for interface in ["wire", "lo"] {
+            let error = rss(interface).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "its driver does not tell key and table (Operation not supported (os error 95))",
+                "{interface}"
+            );
+        }
+    });
 }
 
 #[test]
