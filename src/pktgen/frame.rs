@@ -63,10 +63,10 @@ impl Writer {
         };
         stamp::write(&mut frame[stamp..], order.tag, sequence, time);
         let covered = checksum::sum(&frame[addresses..stamp + STAMP]) + checksum::pseudo_header(self.plan.number(), payload);
-        // RFC 768: 0 would say that there is none. To TCP both are the same.
-        let sum = match !checksum::fold(covered) {
-            0 => 0xffff,
-            sum => sum,
+        let sum = match (self.plan.protocol, !checksum::fold(covered)) {
+            // RFC 768: 0 would say that there is none.
+            (Protocol::Udp, 0) => 0xffff,
+            (_, sum) => sum,
         };
         frame[l4 + check..][..2].copy_from_slice(&sum.to_be_bytes());
     }
