@@ -22,7 +22,7 @@ install_missing() {
     [ ${#missing[@]} -gt 0 ] || return 0
     command -v apt-get >/dev/null || die "missing: ${missing[*]} (and no apt-get here to install them)"
     say "Installing ${missing[*]}"
-    # Services of these packages (nginx) must not start on this machine: the tests run their own, in namespaces of their own.
+    # Services of these packages (nginx, haproxy) must not start on this machine: scripts and tests run their own, in namespaces of their own.
     local policy=/usr/sbin/policy-rc.d made=
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && made=yes
@@ -31,9 +31,12 @@ install_missing() {
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; } ||
         result=$?
     [ -z "$made" ] || rm -f "$policy"
-    case " ${missing[*]} " in
-    *" nginx"*) if [ -d /run/systemd/system ]; then systemctl disable --quiet nginx 2>/dev/null || true; fi ;;
-    esac
+    local service
+    for service in nginx haproxy; do
+        case " ${missing[*]} " in
+        *" $service"*) if [ -d /run/systemd/system ]; then systemctl disable --quiet "$service" 2>/dev/null || true; fi ;;
+        esac
+    done
     [ "$result" -eq 0 ] || die "apt-get could not install ${missing[*]}"
 }
 
