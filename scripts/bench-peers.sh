@@ -40,11 +40,17 @@ directory=$(mktemp -d /tmp/weir-peers-XXXXXX)
 prefix=weir-peers-$$
 systems="none nftables weir haproxy nginx"
 pids=()
+weir_pid=
 
 clean_up() {
     trap '' INT TERM HUP
+    if [ -n "$weir_pid" ]; then
+        kill "$weir_pid" 2>/dev/null || true
+        wait "$weir_pid" 2>/dev/null || true
+    fi
+    # Not by SIGTERM: an nginx that gets it while it starts goes on.
     if [ ${#pids[@]} -gt 0 ]; then
-        kill "${pids[@]}" 2>/dev/null || true
+        kill -KILL "${pids[@]}" 2>/dev/null || true
         wait "${pids[@]}" 2>/dev/null || true
     fi
     local system side
@@ -176,10 +182,11 @@ admin = { socket = "$directory/admin.sock" }
 name = "bench"
 backends = [{ address = "10.2.0.11:80" }, { address = "10.2.0.12:80" }, { address = "10.2.0.13:80" }]
 TOML
-    background weir forward 1 weir.log "$weir" run --config "$directory/weir.toml"
+    taskset -c 1 nsenter --net="/run/netns/$prefix-weir-forward" "$weir" run --config "$directory/weir.toml" >"$directory/weir.log" 2>&1 &
+    weir_pid=$!
 }
 
-# One thread, for one core. No splicing: it saves copies of large bodies, and costs two pipes and more calls for six bytes (docs/performance.md).
+# One thread, for one core. No splicing: it saves copies of large bodies, and costs two pipes and more calls for six bytes.
 start_haproxy() {
     ip -n "$prefix-haproxy-forward" address add 10.1.0.100/32 dev l0
     cat >"$directory/haproxy.cfg" <<HAPROXY
