@@ -12,6 +12,8 @@ use std::time::Duration;
 const WHICH: &str = "a pool and its backends (web 10.1.0.11:8443 10.1.0.12:8443), or both in one (web/10.1.0.11:8443)";
 
 /// Give a backend no new connections, and run the deadline of those that it has
+///
+/// Several are drained one after the other; where one is refused, those before it stay drained.
 #[derive(Debug, clap::Args)]
 pub(super) struct Drain {
     #[command(flatten)]

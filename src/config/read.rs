@@ -136,9 +136,11 @@ fn take_out_of_value(value: &mut DeValue<'_>, own: &Range<usize>, span: &Range<u
 }
 
 const UNKNOWN_FIELD: &str = "unknown field ";
+/// What the reader calls the only key of a date, which it gives as a table to whoever wants one.
+const DATE: &str = "$__toml_private_datetime";
 
 fn is_unknown_key(error: &Error) -> bool {
-    error.message().starts_with(UNKNOWN_FIELD)
+    error.message().starts_with(UNKNOWN_FIELD) && !error.message().contains(DATE)
 }
 
 fn describe_syntax(error: &Error, source: &str) -> Problem {
@@ -150,6 +152,10 @@ fn describe_syntax(error: &Error, source: &str) -> Problem {
 fn describe(error: &Error, source: &str, key: &str, owner: Option<String>) -> Problem {
     let span = error.span().unwrap_or(source.len()..source.len());
     let message = error.message();
+    if message.contains(DATE) {
+        let found = format!("found the date or time {}", source.get(span.clone()).unwrap_or_default());
+        return Problem::new(key.to_owned(), found, "a table").at(Place::new(span, owner.unwrap_or_default()));
+    }
     if let Some((key, expected)) = message.strip_prefix(UNKNOWN_FIELD).and_then(|rest| rest.split_once(", expected ")) {
         let allowed = expected.trim_start_matches("one of ").replace("` or `", ", ").replace('`', "");
         return Problem::new("unknown key", format!("there is no key {key} here"), allowed).at(Place::new(span, "unknown key"));
@@ -158,6 +164,7 @@ fn describe(error: &Error, source: &str, key: &str, owner: Option<String>) -> Pr
         let allowed = match source.get(span.start..).unwrap_or_default() {
             at if at.starts_with("[[") => format!("[{key}]: there is one such table"),
             at if at.starts_with('[') && expected == "a sequence" => format!("[[{key}]]: there may be several"),
+            _ if is_beyond(found) => "a whole number that 64 bits hold".to_owned(),
             _ => name_type(expected),
         };
         let text = source.get(span.clone()).unwrap_or_default();
@@ -171,9 +178,14 @@ fn describe(error: &Error, source: &str, key: &str, owner: Option<String>) -> Pr
 fn name_found(words: &str, text: &str) -> String {
     match words {
         "a map" | "map" if text.starts_with(|first: char| first.is_ascii_digit()) => format!("the date or time {text}"),
-        _ if words.starts_with("integer ") && words.contains(" as ") => format!("{text}, beyond 64 bits"),
+        _ if is_beyond(words) => format!("{text}, beyond 64 bits"),
         _ => name_type(words),
     }
+}
+
+/// Whether it is a number that the reader needed a wider type for.
+fn is_beyond(words: &str) -> bool {
+    words.starts_with("integer ") && words.contains(" as ")
 }
 
 /// The words for a type, where the reader says it in Rust's.

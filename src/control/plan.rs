@@ -230,7 +230,7 @@ fn plan_access(old: &Config, new: &Config, steps: &mut Steps) {
 fn plan_timeouts(old: &Config, new: &Config, steps: &mut Steps) {
     if old.timeouts != new.timeouts {
         let changed = changed_timeouts(old.timeouts, new.timeouts);
-        let some_differ = new.services.iter().any(|service| service.timeouts != new.timeouts);
+        let some_differ = new.services.iter().any(|service| keeps_own(service.timeouts, old.timeouts, new.timeouts));
         let unless = if some_differ { ", but for services that have their own" } else { "" };
         steps.push(format!("timeouts: {changed}, for all connections from now on{unless}"));
     }
@@ -244,6 +244,15 @@ fn plan_timeouts(old: &Config, new: &Config, steps: &mut Steps) {
             steps.push(format!("service {}: timeouts {changed}, for all its connections from now on", service.name));
         }
     }
+}
+
+/// Whether a service has another timeout than all where theirs changes from `old` to `new`.
+fn keeps_own(mut service: Timeouts, mut old: Timeouts, mut new: Timeouts) -> bool {
+    let differs = |key: &&str| {
+        let (own, before, now) = (service.get_mut(key).copied(), old.get_mut(key).copied(), new.get_mut(key).copied());
+        before != now && own != now
+    };
+    Timeouts::KEYS.iter().any(differs)
 }
 
 /// The timeouts of a service when those of all change from `old` to `new`: its own stay.
@@ -340,8 +349,9 @@ fn plan_pool((old, new): (&Pool, &Pool), (set, drops): (&SetAtRunTime, bool), st
         steps.push(format!("pool {name}: health check {how}"));
     }
     if old.drain != new.drain {
-        // Unless it is set, that of a planned one.
-        let has_own = old.drain.failed_deadline != new.drain.failed_deadline && new.drain.failed_deadline != new.drain.deadline;
+        // Unless it is set, that of a planned one: then only a change that this one has not shared is to be told.
+        let changed_alone = old.drain.failed_deadline != new.drain.failed_deadline && old.drain.deadline == new.drain.deadline;
+        let has_own = new.drain.failed_deadline != new.drain.deadline || changed_alone;
         let failed = has_own.then(|| match new.drain.failed_deadline {
             Some(deadline) => format!("; of one that fails they have {}", brief(deadline)),
             None => "; of one that fails they have no deadline".to_owned(),
@@ -522,6 +532,27 @@ mod tests {
                 "service web: timeouts tcp_time_wait 30s (before 1m), tcp_close 6s (before 5s), for all its connections from now on"
             ]
         );
+    }
+
+    #[test]
+    fn the_deadline_of_failed_backends_is_told_where_it_is_another_one() {
+        let with = |drain: &str| {
+            BEFORE.replace(
+                "name = \"web\"\n        backends",
+                &format!("name = \"web\"\n        drain = {{ {drain} }}\n        backends"),
+            )
+        };
+        let told = |before: &str, now: &str| plan_file(&with(before), &with(now)).sentences();
+        let planned = |seconds: u32| {
+            format!(
+                "pool web: drain changed: connections of a backend that leaves have {seconds}s to end, then TCP is reset and UDP moves"
+            )
+        };
+        let failed = "; of one that fails they have 20s, from this reload on";
+        let (twenty, both) = ("deadline = \"20s\"", "deadline = \"20s\", failed_deadline = \"5s\"");
+        assert_eq!(told(both, twenty), [planned(20) + failed]);
+        assert_eq!(told(twenty, "deadline = \"30s\", failed_deadline = \"20s\""), [planned(30) + failed]);
+        assert_eq!(told(twenty, "deadline = \"30s\""), [planned(30) + ", from this reload on"]);
     }
 
     #[test]
