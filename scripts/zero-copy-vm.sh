@@ -27,7 +27,7 @@ cd "$(dirname "$0")/.."
 binary='' refresh='' only='' write='' guests=()
 while [ $# -gt 0 ]; do
     case $1 in
-    --binary) [ $# -ge 2 ] || usage; binary=$(realpath "$2"); [ -x "$binary" ] || die "--binary: $2 is no program"; shift ;;
+    --binary) [ $# -ge 2 ] || usage; binary=$(realpath "$2"); [ -f "$binary" ] && [ -x "$binary" ] || die "--binary: $2 is no program"; shift ;;
     --refresh) refresh=yes ;;
     --write) write=yes ;;
     --only) [ $# -ge 2 ] || usage; only=$2; shift ;;
@@ -79,9 +79,9 @@ choose_guests() {
 
 clean_up() {
     trap '' INT TERM HUP
-    # timeout hands the signal on to QEMU; its network namespace goes with it.
+    # QEMU is in a PID namespace of its own, which ends with the process that made it; so does its network namespace.
     if [ ${#running[@]} -gt 0 ]; then
-        kill "${!running[@]}" 2>/dev/null || true
+        kill -KILL "${!running[@]}" 2>/dev/null || true
         wait "${!running[@]}" 2>/dev/null || true
     fi
     [ -z "$staging" ] || rm -rf "$staging"

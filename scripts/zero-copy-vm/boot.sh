@@ -2,8 +2,8 @@
 # where end 01 is weir's.
 # shellcheck shell=bash
 
-# Seconds that a guest may take, far more than it needs on a busy machine. One that hangs is killed.
-LIMIT=${LIMIT:-1200}
+# Seconds that a guest may take: what all of them together may with an empty cache. One that takes longer is killed, and has failed.
+LIMIT=${LIMIT:-600}
 
 # hub PAIR : two ends of a wire inside QEMU.
 hub() { echo "-netdev hubport,id=wire$1.1,hubid=$1 -netdev hubport,id=wire$1.2,hubid=$1"; }
@@ -84,10 +84,10 @@ start_guest() {
         -append "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off random.trust_cpu=on net.ifnames=0 tsc=reliable no_timer_check audit=0 $MEMORY $KERNEL -- $*")
     # shellcheck disable=SC2207 # words are meant
     command+=($(cards "$guest"))
-    # A network namespace of its own: nothing in it but what `bridges` makes.
+    # A network namespace of its own: nothing in it but what `bridges` makes. Nothing of it outlives this script, however that ends.
     (
         export_tools
-        exec unshare --net bash -c "$(declare -f bridges); [ $guest != channels ] || bridges 0 1; exec \"\$@\"" guest "${command[@]}"
+        exec setpriv --pdeathsig KILL unshare --net --pid --fork --kill-child bash -c "$(declare -f bridges); [ $guest != channels ] || bridges 0 1; exec \"\$@\"" guest "${command[@]}"
     ) >"$directory/$guest.log" 2>&1 </dev/null &
     running[$!]=$guest
 }

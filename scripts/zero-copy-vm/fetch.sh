@@ -25,6 +25,9 @@ lists() {
     apt_of "$(basename "${directory#*lists-}")" apt-get -qq update --allow-releaseinfo-change -o APT::Update::Error-Mode=any 2>"$directory/log"
 }
 
+# reason NAME : why these lists could not be fetched, in apt's words.
+reason() { grep -m1 -i -e 'could not' -e 'temporary failure' -e '^E:' "$cache/lists-$1/log" || echo "apt-get says nothing"; }
+
 # apt_of NAME COMMAND... : an apt command over these lists alone.
 apt_of() {
     local directory=$cache/lists-$1 command=$2
@@ -61,7 +64,7 @@ fetch_tools() {
         from=(-t "$codename-backports")
     else
         lists tools "$codename" "$codename-updates" ||
-            skip "no package lists of $codename from $mirror: $(tail -1 "$cache/lists-tools/log")"
+            skip "no package lists of $codename from $mirror: $(reason tools)"
     fi
     # shellcheck disable=SC2086 # one word a package
     packages=$(apt_of tools apt-get install --simulate --no-install-recommends "${from[@]}" $TOOLS 2>/dev/null |
@@ -112,7 +115,7 @@ find_kernel() {
     for suite in $SUITES; do
         if lists "$suite" "$suite"; then found+=("$suite"); else echo "no package lists of $suite from $mirror"; fi
     done
-    [ ${#found[@]} -gt 0 ] || skip "no package lists from $mirror: $(tail -1 "$cache/lists-$suite/log")"
+    [ ${#found[@]} -gt 0 ] || skip "no package lists from $mirror: $(reason "$suite")"
     # The newest three: what they lack, older ones lack, too.
     while read -r _ package suite; do
         echo "$package of $suite"
@@ -199,5 +202,5 @@ fetch() {
     local version
     version=$(with_tools qemu-system-x86_64 --version | sed -nE '1s/.*version ([0-9]+).*/\1/p') || true
     [ -n "$version" ] || die "QEMU in $tools does not run: call again with --refresh, or remove $cache"
-    [ "$version" -ge "$QEMU_VERSION" ] || skip "QEMU $version is there, igb came with $QEMU_VERSION"
+    [ "$version" -ge "$QEMU_VERSION" ] || skip "QEMU $version is there, igb came with $QEMU_VERSION (--refresh asks the mirror again)"
 }

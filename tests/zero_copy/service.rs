@@ -7,15 +7,17 @@ use crate::support::{
 use std::net::SocketAddr;
 
 const FILE: u64 = 10 << 20;
+/// Of each family.
+const REQUESTS: u32 = 1000;
 /// Of the UDP echo.
 const PORT: u16 = 5353;
 
 pub(crate) fn two_arms(queues: u32) -> Scenario {
-    Scenario::new("two_arms", move || run("two_arms", Layout::two_arm().queues(queues).cards(0), |lab| serve(lab, queues, 1000)))
+    Scenario::new("two_arms", move || run("two_arms", Layout::two_arm().queues(queues).cards(0), |lab| serve(lab, queues)))
 }
 
 pub(crate) fn one_arm(queues: u32) -> Scenario {
-    Scenario::new("one_arm", move || run("one_arm", Layout::one_arm().queues(queues).cards(0), |lab| serve(lab, queues, 100)))
+    Scenario::new("one_arm", move || run("one_arm", Layout::one_arm().queues(queues).cards(0), |lab| serve(lab, queues)))
 }
 
 /// Frames of a queue, for all but those scenarios that leave it at the default of 4096: an emulator takes long to clear memory.
@@ -27,7 +29,7 @@ pub(crate) fn insist(lab: &mut Lab) {
     lab.config.more = format!("[worker]\nframes = {FRAMES}\n");
 }
 
-fn serve(lab: &mut Lab, queues: u32, requests: u32) {
+fn serve(lab: &mut Lab, queues: u32) {
     insist(lab);
     lab.config = lab.config.clone().with_web([1, 1, 1]);
     for family in Family::BOTH {
@@ -37,7 +39,7 @@ fn serve(lab: &mut Lab, queues: u32, requests: u32) {
     lab.start_weir();
     check_modes(lab.weir(), queues, "zero-copy");
     for family in Family::BOTH {
-        step("requests", || drop(spread_of_requests(&lab.client, &family.url("name"), requests)));
+        step("requests", || drop(spread_of_requests(&lab.client, &family.url("name"), REQUESTS)));
         step("a file both ways", || transfer(lab, family, FILE));
         step("datagrams", || echo(lab, family));
         assert!(ping(&lab.client, family.vip()), "ping of {}", family.vip());
@@ -48,7 +50,9 @@ fn serve(lab: &mut Lab, queues: u32, requests: u32) {
 #[track_caller]
 pub(crate) fn check_modes(weir: &Daemon, queues: u32, mode: &str) {
     let status = weir.status();
-    for interface in status["interfaces"].as_array().expect("interfaces") {
+    let interfaces = status["interfaces"].as_array().expect("interfaces");
+    assert!(!interfaces.is_empty(), "weir has interfaces");
+    for interface in interfaces {
         let modes: Vec<&str> =
             interface["queues"].as_array().expect("queues").iter().filter_map(|queue| queue["mode"].as_str()).collect();
         println!("    {}: XDP {}, sockets {modes:?}", interface["name"], interface["attached"]);
