@@ -55,6 +55,9 @@ fn what_only_a_restart_changes_is_refused_by_name() {
         let refused = lab.weir().command("reload");
         assert_eq!(refused.code(), Some(1), "{refused}");
         assert!(refused.stderr.contains(" (mode); nothing was applied"), "{refused}");
+        let differs = lab.weir().command("diff").stdout;
+        assert!(differs.contains("a reload would be refused: only a restart can change interface "), "{differs}");
+        assert!(differs.contains("service more: added"), "what else the file changes: {differs}");
         assert!(!has_address(lab, "10.1.0.101".parse().expect("an address")), "nothing of it was applied");
         assert_eq!(lab.weir().status()["generation"], 1);
     });

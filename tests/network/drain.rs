@@ -269,6 +269,12 @@ fn a_wait_ends_when_the_backend_is_empty_or_drained_no_more() {
         without.backends("web-v6").remove(0);
         reload(lab, &without);
         assert_eq!(waiting.try_wait().expect("a child"), None, "removed, and not empty");
+        let with = lab.config.clone();
+        reload(lab, &with);
+        assert_eq!(code(waiting), Some(1), "it is put back");
+
+        let waiting = wait(lab, "fd00:2::11");
+        reload(lab, &without);
         drop(second);
         assert_eq!(code(waiting), Some(0), "it is empty");
     });
