@@ -153,6 +153,9 @@ pub struct Interface {
     pub mtu: u32,
     /// How the XDP program is attached: `native` or `generic`.
     pub attached: String,
+    /// Whether replies that come in here come to the worker of their connection, in words; with one worker nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replies: Option<String>,
     /// One socket each.
     pub queues: Vec<Queue>,
     /// Frames that the XDP program gave to weir.
@@ -210,6 +213,16 @@ pub struct Worker {
     pub waiting: u64,
     /// Connections confirmed.
     pub new_connections: u64,
+    /// Of them, those whose SNAT port lets replies come in at another worker, because no port at home was free; only where the queues of the
+    /// cards are known beforehand.
+    #[serde(default)]
+    pub homeless: u64,
+    /// Connections whose first reply came in here.
+    #[serde(default)]
+    pub first_replies: u64,
+    /// Of them, those that this worker has opened.
+    #[serde(default)]
+    pub first_replies_at_home: u64,
     /// Packets of known connections.
     pub established: u64,
     /// Connections that gave way to new ones because the table was full.

@@ -46,6 +46,7 @@ fn print(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
     print_draining(status, out)?;
     print_interfaces(status, out)?;
     print_workers(status, out)?;
+    print_replies(status, out)?;
     print_next_hops(status, out)
 }
 
@@ -185,6 +186,25 @@ fn print_workers(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> 
     }
     writeln!(out)?;
     table.print(out)
+}
+
+/// Only where there are several workers.
+fn print_replies(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
+    let told = status.interfaces.iter().filter_map(|interface| Some((&interface.name, interface.replies.as_ref()?)));
+    let mut lines: Vec<String> = told.map(|(name, replies)| format!("{name}: {replies}")).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let sum = |count: fn(&admin::Worker) -> u64| status.workers.iter().map(count).sum::<u64>();
+    let (all, home) = (sum(|worker| worker.first_replies), sum(|worker| worker.first_replies_at_home));
+    let (share, homeless) = (100.0 * home as f64 / all.max(1) as f64, sum(|worker| worker.homeless));
+    if all > 0 {
+        lines.push(format!("first replies: {share:.2} % of {all} came in at the worker that has opened the connection"));
+    }
+    if homeless > 0 {
+        lines.push(format!("{homeless} connections have a port of another worker, for no port at home was free"));
+    }
+    writeln!(out, "\n{}", lines.join("\n"))
 }
 
 fn print_next_hops(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {

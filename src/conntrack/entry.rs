@@ -57,6 +57,9 @@ const _: () = assert!(size_of::<Entry<super::V4>>() == 64 && size_of::<Entry<sup
 // zeroes are an entry that is not in use.
 unsafe impl<F: Family> Plain for Entry<F> {}
 
+/// The highest number of a next hop. Those above stand in its place until the first reply has one, and say which worker opened the connection.
+pub const LAST_HOP: u16 = u16::MAX - 128;
+
 /// Direction of a packet of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -307,10 +310,22 @@ impl<F: Family> Entry<F> {
         Owner { service: self.service.load(Ordering::Relaxed), backend: self.backend.load(Ordering::Relaxed) }
     }
 
-    /// The next hop of packets of this direction, if any was looked up at this epoch; 0: none yet.
+    /// The next hop of packets of this direction, if any was looked up at this epoch; 0, or more than [`LAST_HOP`]: none yet.
     #[inline(always)]
     pub fn hop(&self, direction: Direction, epoch: u16) -> Option<u16> {
         (self.hops_epoch.load(Ordering::Relaxed) == epoch).then(|| self.hops[direction as usize].load(Ordering::Relaxed))
+    }
+
+    /// Notes which worker, below 128, has opened it: until the first reply, and as long as routes stay. Behind [`Entry::set_hop`] of its own
+    /// direction.
+    pub fn set_opener(&self, worker: u8) {
+        self.hops[Direction::Reply as usize].store(LAST_HOP + 1 + u16::from(worker % 128), Ordering::Relaxed);
+    }
+
+    /// Which worker has opened it, if that is still known.
+    pub fn opener(&self) -> Option<u8> {
+        let hop = self.hops[Direction::Reply as usize].load(Ordering::Relaxed);
+        hop.checked_sub(LAST_HOP + 1).map(|worker| worker as u8)
     }
 
     /// Notes a next hop that was looked up at `epoch`. Next hops of an earlier epoch are forgotten. `hop` is not 0.

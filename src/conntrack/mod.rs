@@ -49,7 +49,7 @@ pub use account::{Account, AccountView, Handshake};
 pub use conncount::{ConnCount, Exceeded, Source, SourceLimits, SourceSettings};
 pub use cull::{Court, Culled, Cursor, Glimpse, Parting, Sentence};
 pub use early_drop::{Room, Spared};
-pub use entry::{Direction, Entry, Owner, Side, State};
+pub use entry::{Direction, Entry, LAST_HOP, Owner, Side, State};
 pub use event::{DestroyReason, Event, EventKind, Heard, Listener, Teller};
 pub use expect::{Announced, EXPECT_TIMEOUT, Expectation, Expectations, MAX_EXPECTATIONS};
 pub use expire::Swept;

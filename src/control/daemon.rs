@@ -6,6 +6,7 @@ use super::desk::Question;
 use super::draining::Draining;
 use super::expiry::Expiry;
 use super::health::Quorums;
+use super::homes::Cards;
 use super::inquiries::Inquiries;
 use super::interface::Interface;
 use super::persistence::Persisting;
@@ -76,6 +77,8 @@ pub(super) struct Daemon {
     /// A client has ended connections.
     pub(super) ended: Arc<AtomicBool>,
     pub(super) draining: Draining,
+    /// How they spread what they receive over the queues.
+    pub(super) cards: Cards,
     pub(super) persisting: Persisting,
     pub(super) refresh_at: Monotonic,
     pub(super) began: Monotonic,
@@ -96,6 +99,7 @@ impl Daemon {
             self.health_news.next(),
             self.retired.next(),
             self.watch.next(),
+            self.cards.next(),
         ];
         timers.into_iter().fold(Monotonic(probe.min(ward)), Monotonic::min)
     }
@@ -110,6 +114,7 @@ impl Daemon {
             self.refresh_at = Monotonic(now.0 + REFRESH_EVERY);
             self.refresh_neighbours();
         }
+        self.look_at_cards(now);
         self.inquire();
         if self.watch.is_due(now) {
             info!("{} was edited", self.path.display());
@@ -126,7 +131,7 @@ impl Daemon {
     }
 
     fn sweep(&mut self) {
-        let snapshot = self.datapath.snapshot.load_full();
+        let (snapshot, homes) = (self.datapath.snapshot.load_full(), self.datapath.homes.load_full());
         let (conntrack, timeouts) = (&self.datapath.conntrack, self.draining.timeouts(&snapshot));
         // Relaxed: the flag is the whole message; who set it wakes us.
         if self.ended.swap(false, Relaxed) {
@@ -136,6 +141,9 @@ impl Daemon {
             conntrack.sweep(now.millis(), &timeouts, budget, &mut |connection| {
                 if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
                     backend.member.connection_closed();
+                }
+                if let Some(homes) = &homes {
+                    homes.release(connection);
                 }
             })
         };

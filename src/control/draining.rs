@@ -245,7 +245,7 @@ impl Draining {
             self.walk = self.begin_walk(began);
         }
         let Some(mut walk) = self.walk.take() else { return self.plan() };
-        let snapshot = datapath.snapshot.load_full();
+        let (snapshot, homes) = (datapath.snapshot.load_full(), datapath.homes.load_full());
         let mut now = began;
         while now.nanos_since(began) < SLICE {
             // The one with the most room: both RSTs of a connection leave by one worker.
@@ -263,6 +263,9 @@ impl Draining {
             let mut ended = |culled: Culled| {
                 if let Some(backend) = snapshot.backend(BackendId(culled.connection.backend)) {
                     backend.member.connection_closed();
+                }
+                if let Some(homes) = &homes {
+                    homes.release(&culled.connection);
                 }
                 for parting in culled.partings.into_iter().flatten() {
                     let (source, destination) = (parting.source, parting.destination);

@@ -13,6 +13,7 @@ mod event_loop;
 mod expiry;
 mod explain;
 mod health;
+mod homes;
 mod inquiries;
 mod interface;
 mod notify;

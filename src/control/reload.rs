@@ -95,6 +95,7 @@ impl Daemon {
         let mut snapshot = self.registry.snapshot(&new)?;
         snapshot.own_addresses.extend(&retired);
         self.datapath.snapshot.store(Arc::new(snapshot));
+        self.settle_homes();
         self.in_force.store(Arc::new(new.clone()));
         let old = std::mem::replace(&mut self.config, new);
         self.draining.follow(&self.datapath.snapshot.load_full(), &old, &self.config, Monotonic::now());

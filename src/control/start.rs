@@ -7,6 +7,7 @@ use super::desk::FrontDesk;
 use super::draining::Draining;
 use super::expiry::Expiry;
 use super::health::Quorums;
+use super::homes::Cards;
 use super::inquiries::Inquiries;
 use super::interface::Interface;
 use super::persistence::Persisting;
@@ -73,6 +74,7 @@ pub(super) fn start(
     let resolver = Arc::new(Resolver::new(move || drop(wake.wake())));
     let running = workers::start(&config, &mut interfaces, &datapath, &resolver)?;
     tell_modes(&interfaces, &running);
+    let cards = Cards::read(&interfaces, running.len(), Monotonic::now());
 
     let in_force = Arc::new(ArcSwap::from_pointee(config.clone()));
     let (desk, questions) = FrontDesk::new(Arc::clone(&datapath), Arc::clone(&in_force), waker);
@@ -112,10 +114,12 @@ pub(super) fn start(
         homeless: BTreeSet::new(),
         expiry: Expiry::new(began),
         draining: Draining::default(),
+        cards,
         persisting: Persisting::new(began),
         refresh_at: began,
         began,
     };
+    daemon.settle_homes();
     daemon.resolve_backends();
     daemon.probe_targets();
     daemon.take_traffic()?;
@@ -182,7 +186,7 @@ fn make_datapath(config: &Config, registry: &mut Registry) -> Result<Datapath, S
         next_hops.port(port).set_recompute(interface.checksum == Checksum::Recompute);
     }
     let snapshot = ArcSwap::from_pointee(registry.snapshot(config)?);
-    Ok(Datapath { conntrack, next_hops, snapshot, hooks: Hooks::default() })
+    Ok(Datapath { conntrack, next_hops, snapshot, hooks: Hooks::default(), homes: Arc::default() })
 }
 
 fn make_table(config: &Config) -> io::Result<Conntrack> {

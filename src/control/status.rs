@@ -99,6 +99,7 @@ impl Daemon {
             // That of the port says 0 for an interface that is down.
             mtu: self.mirror.link(interface.port).map_or(interface.mtu, |link| link.mtu),
             attached: interface.steering.mode().name().to_owned(),
+            replies: self.cards.describe(interface.port),
             queues,
             redirected: counters.redirected,
             passed: counters.passed + counters.unserved,
@@ -204,6 +205,9 @@ fn describe_worker(running: &Running) -> admin::Worker {
         originated: counters.originated.get(),
         waiting: counters.waiting.get(),
         new_connections: counters.new_connections.get(),
+        homeless: counters.homeless.get(),
+        first_replies: counters.first_replies.get(),
+        first_replies_at_home: counters.first_replies_at_home.get(),
         established: counters.established.get(),
         early_drops: counters.early_drops.get(),
         expectations: counters.expectations.get(),

@@ -105,7 +105,7 @@ fn start_one(
 ) -> Result<Running, StartError> {
     let shared = Arc::new(Shared::default());
     let lane = datapath.lane(Arc::clone(&shared.counters)).ok_or(StartError::TooManyWorkers)?;
-    let pipeline = Balancer::new(Arc::clone(datapath), lane);
+    let pipeline = Balancer::new(Arc::clone(datapath), lane.of_worker(id as u8));
     let (settings, counters) = (settings(&config.worker, interfaces), Arc::clone(&shared.counters));
     let when_idle = when_idle(config.worker.idle);
     let told = WorkerSettings { id, core: Some(cpu), when_idle, resolver: Arc::clone(resolver), shared };

@@ -26,6 +26,12 @@ pub struct Counters {
     pub waiting: Counter,
     /// Connections confirmed.
     pub new_connections: Counter,
+    /// Of them, those that got a SNAT port whose replies come in at another worker, because none at home was free; only where homes are known.
+    pub homeless: Counter,
+    /// Connections whose first reply came in here.
+    pub first_replies: Counter,
+    /// Of them, those that this worker has opened.
+    pub first_replies_at_home: Counter,
     /// Connections that gave way to new ones because the table was full.
     pub early_drops: Counter,
     /// Packets of connections that were known.

@@ -7,7 +7,7 @@ use super::process::Context;
 use super::tracked::Tracked;
 use crate::conntrack::ftp::{Endpoint, Form};
 use crate::conntrack::{Announced, Direction, Expectation, Expecting, Extension, Found, State, TupleView, Unconfirmed};
-use crate::nat::{Allocation, Sources, first_free_tuple, unique_tuple};
+use crate::nat::{Allocation, Home, Sources, first_free_tuple, unique_tuple};
 use crate::service::{BackendId, Protocol, Service, ServiceId, data_port};
 use std::net::SocketAddr;
 
@@ -111,13 +111,13 @@ pub(super) fn allocate<F: Tracked, const HOOKED: bool>(
     context: &Context<'_, HOOKED>,
     connection: &Unconfirmed<'_, F>,
     opening: &Opening<'_>,
-    expectation: &Expectation,
+    (expectation, home): (&Expectation, Option<Home<'_>>),
 ) -> Allocation {
     let table = F::table(&context.datapath.conntrack);
     let Expectation { target, seen_from, from_backend, .. } = *expectation;
     if !from_backend {
         let sources = Sources::only(&seen_from, &context.snapshot.snat.ports);
-        return unique_tuple(table, connection, opening.backend, target, sources, context.now);
+        return unique_tuple(table, connection, (opening.backend, target), (sources, home), context.now);
     }
     let TupleView { source, .. } = connection.entry.tuple(Direction::Original).view();
     let own = own_data_port(expectation.control.destination.port(), opening.backend.address().port(), source.port());

@@ -5,6 +5,7 @@
 //! changes, its slot is overwritten and every connection over it follows at once.
 
 use super::{MAX_PORTS, PortId};
+use crate::conntrack::LAST_HOP;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use foldhash::HashMap;
@@ -18,11 +19,11 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NextHopId(pub u16);
 
-/// Slots for neighbours; a connection has 16 bits for each of its next hops, one value of which means that it has none.
-pub const NEXT_HOPS: usize = (1 << 16) - 1;
+/// Slots for neighbours; a connection has 16 bits for each of its next hops, some values of which mean that it has none.
+pub const NEXT_HOPS: usize = LAST_HOP as usize;
 
-/// One for each number of 16 bits, so that none is out of bounds.
-type Slots = [AtomicU64; NEXT_HOPS + 1];
+/// One for each number of 16 bits, so that none is out of bounds. Those of no neighbour stay empty.
+type Slots = [AtomicU64; 1 << 16];
 
 /// A neighbour, resolved: what the Ethernet header toward it looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +199,7 @@ pub enum Unreachable {
 
 impl Default for NextHops {
     fn default() -> Self {
-        let slots: Vec<_> = (0..=NEXT_HOPS).map(|_| AtomicU64::new(0)).collect();
+        let slots: Vec<_> = (0..1 << 16).map(|_| AtomicU64::new(0)).collect();
         Self {
             slots: slots.into_boxed_slice().try_into().expect("that many"),
             taken: AtomicU32::new(0),
@@ -302,7 +303,7 @@ impl NextHops {
 
     fn take_slot(&self) -> Option<NextHopId> {
         let taken = self.taken.load(Ordering::Relaxed);
-        let id = u16::try_from(taken + 1).ok()?;
+        let id = u16::try_from(taken + 1).ok().filter(|id| *id <= LAST_HOP)?;
         self.taken.store(taken + 1, Ordering::Relaxed);
         Some(NextHopId(id))
     }

@@ -89,9 +89,12 @@ fn open<F: Tracked, const HOOKED: bool>(
     forward::admit(context, frame, headers, hop, summary)?;
     postrouting::run_handlers(context, frame, headers, summary)?;
     let packet = l4proto::Packet { bytes: frame.bytes(), headers };
-    let found = postrouting::confirm(context, visit, lookup, &opening, state, packet)?;
+    let found = postrouting::confirm(context, visit, lookup, (&opening, hop), state, packet)?;
     opening.seats.keep();
     found.entry.set_hop(Direction::Original, context.epoch, id.0);
+    if opening.expected.is_none() {
+        found.entry.set_opener(context.worker);
+    }
     let port = postrouting::leave(context, frame, headers, lookup, &found, hop);
     context.tell(EventKind::New, &found);
     Ok(port)

@@ -14,7 +14,7 @@ use crate::conntrack::l4proto::{self, L4Proto, Packet as Whole, gre::Gre};
 use crate::conntrack::{
     Confirmed, ConnectionView, DestroyReason, Direction, EventKind, Found, Owner, Room, State, Table, Unconfirmed, Visit,
 };
-use crate::nat::{Allocation, Sources, manip_pkt, recompute_checksum, unique_tuple};
+use crate::nat::{Allocation, Home, Sources, manip_pkt, recompute_checksum, unique_tuple};
 use crate::packet::Headers;
 use crate::service::BackendId;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,7 +24,7 @@ pub(super) fn confirm<'a, F: Tracked, const HOOKED: bool>(
     context: &mut Context<'a, HOOKED>,
     visit: &mut Visit<'_>,
     lookup: &Lookup<F>,
-    opening: &Opening<'_>,
+    (opening, hop): (&Opening<'_>, Hop),
     state: State,
     packet: Whole<'_>,
 ) -> Way<Found<'a, F>> {
@@ -33,7 +33,7 @@ pub(super) fn confirm<'a, F: Tracked, const HOOKED: bool>(
     if opening.expected.as_ref().is_some_and(|expected| !context.datapath.conntrack.expectations().take(expected)) {
         return Err(Verdict::Repeat);
     }
-    let opened = open(context, visit, lookup, (opening, owner), state, packet);
+    let opened = open(context, visit, lookup, (opening, owner, hop), state, packet);
     if let (Err(Verdict::Drop(_)), Some(expected)) = (&opened, &opening.expected) {
         // What stood in its way may be gone when the packet is sent again.
         context.datapath.conntrack.expectations().announce(expected.clone());
@@ -45,7 +45,7 @@ fn open<'a, F: Tracked, const HOOKED: bool>(
     context: &mut Context<'a, HOOKED>,
     visit: &mut Visit<'_>,
     lookup: &Lookup<F>,
-    (opening, owner): (&Opening<'_>, Owner),
+    (opening, owner, hop): (&Opening<'_>, Owner, Hop),
     state: State,
     packet: Whole<'_>,
 ) -> Way<Found<'a, F>> {
@@ -56,15 +56,20 @@ fn open<'a, F: Tracked, const HOOKED: bool>(
     let connection =
         table.open(F::hoard(visit), &lookup.tuple, lookup.hash, owner, state, context.time()).ok_or(DropReason::TableFull)?;
     l4proto::begin(connection.entry, packet);
+    let home = home(context, opening, state.protocol(), hop);
     let allocation = match &opening.expected {
         None => {
-            let sources = Sources::from(&context.snapshot.snat);
-            unique_tuple(table, &connection, opening.backend, opening.target, sources, context.now)
+            let (toward, sources) = ((&**opening.backend, opening.target), Sources::from(&context.snapshot.snat));
+            unique_tuple(table, &connection, toward, (sources, home), context.now)
         }
-        Some(expected) => expected::allocate(context, &connection, opening, expected),
+        Some(expected) => expected::allocate(context, &connection, opening, (expected, home)),
     };
     let refused = match allocation {
         Allocation::Taken => None,
+        Allocation::Away => {
+            context.tally.homeless += 1;
+            None
+        }
         Allocation::Exhausted if lookup.tuple.protocol == Gre::NUMBER => Some(DropReason::GreClash),
         Allocation::Exhausted => Some(DropReason::NoSnatPort),
         Allocation::TableFull => Some(DropReason::TableFull),
@@ -76,7 +81,12 @@ fn open<'a, F: Tracked, const HOOKED: bool>(
     if opening.expected.is_some() || opening.service.helper.is_some() {
         extend(table, &connection, opening);
     }
-    match table.confirm(connection) {
+    let reply = home.map(|_| connection.entry.tuple(Direction::Reply));
+    let confirmed = table.confirm(connection);
+    if let (Confirmed::Clash | Confirmed::Full, Some(homes), Some(reply)) = (&confirmed, context.homes, reply) {
+        homes.release_reply(opening.backend.id, reply.protocol, &reply.view());
+    }
+    match confirmed {
         Confirmed::Placed(found) => {
             context.tally.opened += 1;
             context.tally.expected += u64::from(opening.expected.is_some());
@@ -87,6 +97,18 @@ fn open<'a, F: Tracked, const HOOKED: bool>(
         Confirmed::Clash => Err(Verdict::Repeat),
         Confirmed::Full => Err(DropReason::TableFull.into()),
     }
+}
+
+/// Where replies of a new connection are to come in: at the interface that its first packet leaves by.
+#[inline(always)]
+fn home<'a, const HOOKED: bool>(
+    context: &Context<'a, HOOKED>,
+    opening: &Opening<'_>,
+    protocol: u8,
+    hop: Hop,
+) -> Option<Home<'a>> {
+    let interface = usize::from(hop.port().0);
+    context.homes?.find(usize::from(context.worker), opening.backend.id, opening.target, protocol, interface)
 }
 
 /// Gives a record to a control connection, or to a data connection, which notes its master there. Without room for one, the one goes on
@@ -106,12 +128,15 @@ fn extend<F: Tracked>(table: &Table<F>, connection: &Unconfirmed<'_, F>, opening
 #[cold]
 #[inline(never)]
 fn make_room<F: Tracked, const HOOKED: bool>(context: &mut Context<'_, HOOKED>, visit: &mut Visit<'_>, lookup: &Lookup<F>) {
-    let (snapshot, now) = (context.snapshot, context.now);
+    let (snapshot, homes, now) = (context.snapshot, context.homes, context.now);
     let table = F::table(&context.datapath.conntrack);
     let mut closed = |connection: &ConnectionView| {
         context.datapath.conntrack.conncount().closed(connection);
         if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
             backend.member.connection_closed();
+        }
+        if let Some(homes) = homes {
+            homes.release(connection);
         }
     };
     let room = table.early_drop(F::hoard(visit), lookup.hash, snapshot.spared, (now, &snapshot.timeouts), &mut closed);

@@ -100,7 +100,12 @@ pub(super) fn conntrack_in<'a, F: Tracked, const HOOKED: bool>(
         }
         return Ok(Whose::Connections(found));
     }
+    let opener = if state.has(State::SEEN_REPLY) { None } else { opener(&found) };
     let (step, change) = advance(context, frame, headers, &found)?;
+    if let Some(opener) = opener {
+        context.tally.first_replies += 1;
+        context.tally.first_replies_at_home += u64::from(opener == context.worker);
+    }
     let mut advanced = Advanced { step, is_helped: state.has(State::HELPER), change, end: None };
     if matches!(step, Step::End | Step::Reopen) && table.kill(&found) {
         context.tally.ended += 1;
@@ -112,6 +117,11 @@ pub(super) fn conntrack_in<'a, F: Tracked, const HOOKED: bool>(
         return Ok(Whose::Nobodys);
     }
     Ok(Whose::Advanced(found, advanced))
+}
+
+/// Who has opened the connection, if this is a reply.
+fn opener<F: Tracked>(found: &Found<'_, F>) -> Option<u8> {
+    if found.direction == Direction::Reply { found.entry.opener() } else { None }
 }
 
 /// Tells what a packet has changed.

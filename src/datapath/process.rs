@@ -17,12 +17,12 @@ use super::verdict::{Verdict, Way};
 use super::{Counters, DropReason, Fate, Frame, NextHops, PortId, PortState, answer, defrag, express, local_in, related};
 use crate::conntrack::l4proto::{self, Verify, is_tracked};
 use crate::conntrack::{Conntrack, EventKind, Found, Guess, Micros, Millis, Now, Tables, Teller, Tuple, V4, V6, Visit, Walker};
-use crate::nat::Manip;
 use crate::nat::icmp_limit::{self, IcmpLimit};
 use crate::nat::tcp_reset;
+use crate::nat::{Homes, Manip};
 use crate::packet::{Headers, Ip, Malformed, Payload, parse, parse_plain, parse_plain_v6};
 use crate::service::Snapshot;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption, Cache};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -37,6 +37,8 @@ pub struct Datapath {
     pub snapshot: ArcSwap<Snapshot>,
     /// Handlers registered by a user of the library; before the first burst.
     pub hooks: Hooks,
+    /// Where the queues of the cards are known, whose SNAT ports are whose; swapped whole by the control thread.
+    pub homes: Arc<ArcSwapOption<Homes>>,
 }
 
 /// What one worker keeps from burst to burst. Not shared.
@@ -46,6 +48,8 @@ pub struct Lane {
     teller: Teller,
     icmp_limit: IcmpLimit,
     reset_limit: IcmpLimit,
+    homes: Cache<Arc<ArcSwapOption<Homes>>, Option<Arc<Homes>>>,
+    worker: u8,
     scratch: Box<Scratch>,
     /// What this worker counts.
     pub counters: Arc<Counters>,
@@ -64,6 +68,9 @@ struct Scratch {
 pub(super) struct Context<'a, const HOOKED: bool> {
     pub datapath: &'a Datapath,
     pub snapshot: &'a Snapshot,
+    pub homes: Option<&'a Homes>,
+    /// Which one this is.
+    pub worker: u8,
     pub epoch: u16,
     pub now: Millis,
     pub micros: Micros,
@@ -80,13 +87,14 @@ pub(super) struct Context<'a, const HOOKED: bool> {
 const REPEATS: usize = 4;
 
 impl Datapath {
-    /// What a worker that counts in `counters` needs; `None` when there are 128 of them already.
+    /// What worker 0, who counts in `counters`, needs; `None` when there are 128 of them already.
     pub fn lane(&self, counters: Arc<Counters>) -> Option<Lane> {
         let scratch = Scratch { v4: Tuples::new(), v6: Tuples::new(), headers: [Err(Malformed::NotIp); BURST] };
         let icmp_limit = IcmpLimit::new(icmp_limit::RATE, icmp_limit::BURST, Millis::default());
         let reset_limit = IcmpLimit::new(tcp_reset::RATE, tcp_reset::BURST, Millis::default());
         let (walker, teller) = (self.conntrack.walker()?, self.conntrack.teller());
-        Some(Lane { walker, teller, icmp_limit, reset_limit, scratch: Box::new(scratch), counters })
+        let homes = Cache::new(Arc::clone(&self.homes));
+        Some(Lane { walker, teller, icmp_limit, reset_limit, homes, worker: 0, scratch: Box::new(scratch), counters })
     }
 
     /// Decides the fate of each frame of a burst and rewrites those that go on.
@@ -105,10 +113,13 @@ impl Datapath {
 
     fn process_bursts<const HOOKED: bool>(&self, lane: &mut Lane, frames: &mut [Frame<'_>], now: Now) {
         let snapshot = self.snapshot.load();
+        let homes = lane.homes.load();
         for burst in frames.chunks_mut(BURST) {
             let mut context = Context::<HOOKED> {
                 datapath: self,
                 snapshot: &snapshot,
+                homes: homes.as_deref(),
+                worker: lane.worker,
                 epoch: self.next_hops.epoch(),
                 now: now.millis,
                 micros: now.micros,
@@ -132,6 +143,13 @@ impl Datapath {
             self.conntrack.ended(context.tally.ended);
             context.tally.add_to(&lane.counters);
         }
+    }
+}
+
+impl Lane {
+    /// For this worker, below 128: as [`Homes`] number them.
+    pub fn of_worker(self, worker: u8) -> Self {
+        Self { worker, ..self }
     }
 }
 

@@ -7,6 +7,11 @@ use super::Counters;
 pub(super) struct Tally {
     pub established: u64,
     pub opened: u64,
+    /// Of them, those that found no free SNAT port at home though homes are known.
+    pub homeless: u64,
+    /// First replies, and those that came in at the worker that has opened the connection.
+    pub first_replies: u64,
+    pub first_replies_at_home: u64,
     /// Connections that this worker ended.
     pub ended: u64,
     pub early_drops: u64,
@@ -25,6 +30,11 @@ impl Tally {
             counters.new_connections.add(self.opened);
             counters.answered.add(self.answered);
             counters.related.add(self.related);
+        }
+        if self.homeless + self.first_replies > 0 {
+            counters.homeless.add(self.homeless);
+            counters.first_replies.add(self.first_replies);
+            counters.first_replies_at_home.add(self.first_replies_at_home);
         }
         if self.expectations + self.expected + self.refused_expectations > 0 {
             counters.expectations.add(self.expectations);

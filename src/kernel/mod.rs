@@ -34,4 +34,4 @@ pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::{Netlink, NetlinkError};
 pub use privileges::{Lacking, check_af_xdp, check_privileges};
 pub use route::Route;
-pub use rss::{Rss, RssError, rss};
+pub use rss::{RssError, rss};

@@ -2,33 +2,10 @@
 #![allow(unsafe_code)] // promises about structures of <linux/ethtool.h>, see `channels`
 
 use super::channels::{Request, ioctl};
+use crate::packet::rss::Rss;
 use crate::packet::toeplitz::{Hashed, KEY, Toeplitz};
 use std::fmt;
 use std::io;
-
-/// What decides to which queue a card gives a packet of TCP or UDP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rss {
-    /// The hash under the card's key.
-    pub toeplitz: Toeplitz,
-    /// Queues, by the lowest bits of the hash; their number is a power of two.
-    pub table: Box<[u32]>,
-    /// What is hashed of TCP over IPv4; `None`: something that the hash of addresses and ports does not tell.
-    pub tcp_v4: Option<Hashed>,
-    /// Of UDP over IPv4.
-    pub udp_v4: Option<Hashed>,
-    /// Of TCP over IPv6.
-    pub tcp_v6: Option<Hashed>,
-    /// Of UDP over IPv6.
-    pub udp_v6: Option<Hashed>,
-}
-
-impl Rss {
-    /// The queue of a packet with this hash.
-    pub fn queue(&self, hash: u32) -> u32 {
-        self.table[hash as usize & (self.table.len() - 1)]
-    }
-}
 
 /// Why the queue of a packet cannot be foretold.
 #[derive(Debug, thiserror::Error)]

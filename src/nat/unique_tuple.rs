@@ -1,9 +1,11 @@
 //! The choice of a source address and port toward a backend (`nf_nat_l4proto_unique_tuple`).
 //!
 //! What must be unique is the whole reply tuple, so every backend has all ports of all SNAT addresses to itself. A port is taken
-//! exactly when the table has its reply tuple: there is no other record of it. Candidates are tried in a circle from where the last choice
+//! exactly when the table has its reply tuple: there is no other record of it that counts. Candidates are tried in a circle from where the last choice
 //! for this backend ended, so that a port that came free is used again as late as possible and the backend's own TIME_WAIT is over.
 
+use super::home_port::Search;
+use super::homes::Home;
 use crate::conntrack::l4proto::{self, Wish};
 use crate::conntrack::{Direction, Family, Millis, Reserved, Table, Tuple, Unconfirmed};
 use crate::service::{Backend, SnatPool};
@@ -16,6 +18,8 @@ use std::slice::from_ref;
 pub enum Allocation {
     /// The connection has its reply tuple.
     Taken,
+    /// It has one whose replies come in at another worker, because none at home was free.
+    Away,
     /// Every address and port toward this backend is taken.
     Exhausted,
     /// The table has no room.
@@ -24,7 +28,7 @@ pub enum Allocation {
 
 /// After the whole circle was tried in vain, new connections are refused without trying for this long, in milliseconds: the search
 /// costs about a millisecond, and a flood of SYNs to an exhausted backend must not stop the worker.
-const PAUSE: u32 = 20;
+pub(super) const PAUSE: u32 = 20;
 
 /// Candidates whose index lines are asked for ahead of the first one that is tried.
 const AHEAD: u32 = 2;
@@ -47,6 +51,14 @@ impl<'a> From<&'a SnatPool> for Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
+    /// Whether an address is one of them.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.v4.contains(&address),
+            IpAddr::V6(address) => self.v6.contains(&address),
+        }
+    }
+
     /// One address.
     pub fn only(address: &'a IpAddr, ports: &'a RangeInclusive<u16>) -> Self {
         match address {
@@ -76,12 +88,33 @@ pub fn first_free_tuple<F: Family>(
     tried.unwrap_or(Allocation::Exhausted)
 }
 
-/// Gives `connection` a reply tuple: packets from `target` (the backend) to a SNAT address and port that are free.
+/// Gives `connection` a reply tuple: packets from `target` (the backend) to a SNAT address and port that are free; of those at home, as long
+/// as there are some.
 pub fn unique_tuple<F: Family>(
     table: &Table<F>,
     connection: &Unconfirmed<'_, F>,
-    backend: &Backend,
-    target: SocketAddr,
+    (backend, target): (&Backend, SocketAddr),
+    (snat, home): (Sources<'_>, Option<Home<'_>>),
+    now: Millis,
+) -> Allocation {
+    let Some(home) = home else { return anywhere(table, connection, (backend, target), snat, now) };
+    if let Some(found) = (Search { table, connection, target, snat, home: &home }).at_home(backend, now) {
+        return found;
+    }
+    match anywhere(table, connection, (backend, target), snat, now) {
+        Allocation::Taken => {
+            home.note_taken(&connection.entry.tuple(Direction::Reply).view());
+            Allocation::Away
+        }
+        none => none,
+    }
+}
+
+/// The first that is free of all.
+fn anywhere<F: Family>(
+    table: &Table<F>,
+    connection: &Unconfirmed<'_, F>,
+    (backend, target): (&Backend, SocketAddr),
     snat: Sources<'_>,
     now: Millis,
 ) -> Allocation {

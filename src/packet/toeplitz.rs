@@ -55,6 +55,12 @@ impl Toeplitz {
         })
     }
 
+    /// What the source port adds to the hash of a packet from this address whose ports are hashed.
+    pub fn source_port(&self, source: SocketAddr) -> u32 {
+        let at = if source.is_ipv4() { 8 } else { 32 };
+        self.of(at, &source.port().to_be_bytes())
+    }
+
     /// What the destination port adds to the hash of a packet to this address whose ports are hashed.
     pub fn destination_port(&self, destination: SocketAddr) -> u32 {
         let at = if destination.is_ipv4() { 10 } else { 34 };
@@ -109,6 +115,7 @@ mod tests {
         for (destination, source, _, _) in VECTORS {
             let (source, to): (SocketAddr, SocketAddr) = (source.parse().unwrap(), destination.parse().unwrap());
             let fixed = toeplitz.hash(source, SocketAddr::new(to.ip(), 0), Hashed::AddressesAndPorts).unwrap();
+            assert_eq!(toeplitz.hash(source, to, Hashed::Addresses).unwrap() ^ toeplitz.source_port(source), fixed);
             for port in (0..=u16::MAX).step_by(7) {
                 let to = SocketAddr::new(to.ip(), port);
                 let whole = toeplitz.hash(source, to, Hashed::AddressesAndPorts);

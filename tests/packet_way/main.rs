@@ -24,6 +24,7 @@ mod fragments;
 mod ftp;
 mod ftp_stream;
 mod full_table;
+mod homes;
 mod hooks;
 mod limits;
 mod packet;

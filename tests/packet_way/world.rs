@@ -194,6 +194,7 @@ impl World {
             next_hops: next_hops(&setup),
             snapshot: ArcSwap::from_pointee(snapshot(&setup, &backends)),
             hooks: Hooks::default(),
+            homes: Arc::default(),
         };
         let counters = Arc::new(Counters::default());
         let lane = datapath.lane(Arc::clone(&counters)).unwrap();
@@ -429,10 +430,13 @@ impl World {
     /// A whole round of expiry. Returns the connections that left.
     pub(crate) fn sweep(&mut self) -> Vec<ConnectionView> {
         let timeouts = self.policy();
-        let (snapshot, mut closed) = (self.datapath.snapshot.load(), Vec::new());
+        let (snapshot, homes, mut closed) = (self.datapath.snapshot.load(), self.datapath.homes.load(), Vec::new());
         let mut close = |view: &ConnectionView| {
             // As the control thread does.
             snapshot.backend(BackendId(view.backend)).unwrap().member.connection_closed();
+            if let Some(homes) = &*homes {
+                homes.release(view);
+            }
             closed.push(view.clone());
         };
         while !self.datapath.conntrack.sweep(self.now, &timeouts, 1 << 20, &mut close).wrapped {}

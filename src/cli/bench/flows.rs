@@ -37,6 +37,7 @@ pub(super) fn datapath(shape: Shape, flows: usize, accounting: bool) -> anyhow::
         next_hops: next_hops(shape)?,
         snapshot: arc_swap::ArcSwap::from_pointee(snapshot(shape, flows)),
         hooks: Hooks::default(),
+        homes: Arc::default(),
     })
 }
 

@@ -68,7 +68,13 @@ impl Machine {
             .with_sources(config.sources);
         let conntrack = if config.accounting { conntrack.with_accounts().context("no memory for accounts")? } else { conntrack };
         let snapshot = ArcSwap::from_pointee(Registry::default().snapshot(config)?);
-        let datapath = Arc::new(Datapath { conntrack, next_hops: next_hops(config)?, snapshot, hooks: Hooks::default() });
+        let datapath = Arc::new(Datapath {
+            conntrack,
+            next_hops: next_hops(config)?,
+            snapshot,
+            hooks: Hooks::default(),
+            homes: Arc::default(),
+        });
         let shared = Arc::new(Shared::default());
         let sizes = MemorySizes { ports: 1, frames: 2 * BURST, room: ROOM, tx_ring: BURST };
         let ports = MemoryPorts::new(sizes, Arc::clone(&shared.counters));

@@ -1,0 +1,111 @@
+//! Which ports of one SNAT address are taken toward one port of one backend, a bit each: so that a search need not try them.
+//!
+//! It is a hint. What decides is the connection table, in which the reply tuple is reserved or is not: a bit that is missing costs a try, and
+//! none stays set without a connection, for whoever sets one has reserved the tuple or takes the bit back. All accesses are Relaxed: no
+//! other memory is read because of a bit.
+
+use super::spread::WORDS;
+use crate::conntrack::Millis;
+use crossbeam_utils::CachePadded;
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
+
+/// The ports, and where each worker's search goes on: 8 KiB, and 128 bytes a worker.
+#[derive(Debug)]
+pub(super) struct TakenPorts {
+    words: Box<[AtomicU64]>,
+    rounds: Box<[CachePadded<Round>]>,
+}
+
+/// One worker's way round.
+#[derive(Debug)]
+struct Round {
+    /// The port that is looked at next.
+    next: AtomicU16,
+    /// 1 in the upper half, and when none was free in the lower one, in milliseconds; 0: there was one.
+    exhausted: AtomicU64,
+}
+
+impl TakenPorts {
+    /// None is taken. The workers begin at ports far from each other.
+    pub(super) fn new(workers: usize, ports: &RangeInclusive<u16>) -> Self {
+        let round = |worker: usize| {
+            let next = usize::from(*ports.start()) + ports.len() * worker / workers.max(1);
+            CachePadded::new(Round { next: AtomicU16::new(next as u16), exhausted: AtomicU64::new(0) })
+        };
+        Self { words: (0..WORDS).map(|_| AtomicU64::new(0)).collect(), rounds: (0..workers).map(round).collect() }
+    }
+
+    /// Whether it was made for that many workers.
+    pub(super) fn serves(&self, workers: usize) -> bool {
+        self.rounds.len() == workers
+    }
+
+    /// 64 ports, the first one the lowest bit.
+    #[inline(always)]
+    pub(super) fn word(&self, word: usize) -> u64 {
+        self.words[word].load(Relaxed)
+    }
+
+    /// It is taken now. `false`: it was before.
+    #[inline(always)]
+    pub(super) fn claim(&self, port: u16) -> bool {
+        let bit = 1 << (port % 64);
+        self.words[usize::from(port / 64)].fetch_or(bit, Relaxed) & bit == 0
+    }
+
+    /// It is taken no more.
+    pub(super) fn release(&self, port: u16) {
+        self.words[usize::from(port / 64)].fetch_and(!(1 << (port % 64)), Relaxed);
+    }
+
+    /// Where this worker's search goes on.
+    #[inline(always)]
+    pub(super) fn next(&self, worker: usize) -> u16 {
+        self.rounds[worker].next.load(Relaxed)
+    }
+
+    /// This worker has taken a port: its next search begins behind it.
+    #[inline(always)]
+    pub(super) fn go_on_behind(&self, worker: usize, port: u16) {
+        self.rounds[worker].next.store(port.wrapping_add(1), Relaxed);
+    }
+
+    /// Whether this worker found none free less than `pause` milliseconds before `now`.
+    #[inline(always)]
+    pub(super) fn is_exhausted(&self, worker: usize, now: Millis, pause: u32) -> bool {
+        let seen = self.rounds[worker].exhausted.load(Relaxed);
+        seen != 0 && now.since(Millis(seen as u32)) < pause
+    }
+
+    /// This worker has found none free.
+    pub(super) fn set_exhausted(&self, worker: usize, now: Millis) {
+        self.rounds[worker].exhausted.store(1 << 32 | u64::from(now.0), Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_one_bit_and_claimed_once() {
+        let taken = TakenPorts::new(2, &(1024..=65535));
+        assert!([0, 63, 64, 1024, u16::MAX].into_iter().all(|port| taken.claim(port)));
+        assert!(!taken.claim(64));
+        assert_eq!([0, 1, 16, 1023].map(|word| taken.word(word)), [1 << 63 | 1, 1, 1, 1 << 63]);
+        taken.release(64);
+        assert!(taken.claim(64));
+    }
+
+    #[test]
+    fn each_worker_goes_its_own_round() {
+        let taken = TakenPorts::new(4, &(1000..=1399));
+        assert_eq!([0, 1, 2, 3].map(|worker| taken.next(worker)), [1000, 1100, 1200, 1300]);
+        taken.go_on_behind(1, u16::MAX);
+        assert_eq!([0, 1].map(|worker| taken.next(worker)), [1000, 0]);
+        taken.set_exhausted(2, Millis(u32::MAX));
+        assert!(taken.is_exhausted(2, Millis(18), 20) && !taken.is_exhausted(2, Millis(19), 20));
+        assert!(!taken.is_exhausted(1, Millis(18), 20));
+    }
+}
