@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 /// Ports that are tried toward a port of a backend of which nobody notes what is taken.
-const TRIES: u32 = 64;
+const TRIES: usize = 64;
 
 /// A search for one connection.
 pub(super) struct Search<'a, F: Family> {
@@ -21,14 +21,6 @@ pub(super) struct Search<'a, F: Family> {
     pub(super) target: SocketAddr,
     pub(super) snat: Sources<'a>,
     pub(super) home: &'a Home<'a>,
-}
-
-/// What a port that was looked at means for the search.
-enum Looked {
-    /// It goes on.
-    Next,
-    /// It is over: `None`, enough were tried.
-    End(Option<Allocation>),
 }
 
 impl<F: Family> Search<'_, F> {
@@ -51,97 +43,129 @@ impl<F: Family> Search<'_, F> {
         if taken.is_exhausted(worker, now, PAUSE) {
             return None;
         }
-        let found = self.walk(
-            source,
-            taken.next(worker),
-            |word| taken.word(word),
-            |port| {
-                if !taken.claim(port) {
-                    return Looked::Next;
+        let mut free = self.candidates(source, taken.next(worker), |word| taken.word(word));
+        while let Some(port) = free.next() {
+            if !taken.claim(port) {
+                continue;
+            }
+            match self.reserve(source, port) {
+                Reserved::Taken => {
+                    let next = free.next().inspect(|next| self.prefetch(source, *next));
+                    taken.go_on_at(worker, next.unwrap_or(port));
+                    return Some(Allocation::Taken);
                 }
-                let reserved = self.reserve(source, port);
-                match reserved {
-                    Reserved::Taken => {
-                        taken.go_on_behind(worker, port);
-                        return Looked::End(Some(Allocation::Taken));
-                    }
-                    // Who has it has it from a time when nobody noted that.
-                    Reserved::InUse | Reserved::Full => taken.release(port),
+                // Who has it has it from a time when nobody noted that.
+                Reserved::InUse => taken.release(port),
+                Reserved::Full => {
+                    taken.release(port);
+                    return Some(Allocation::TableFull);
                 }
-                if reserved == Reserved::Full { Looked::End(Some(Allocation::TableFull)) } else { Looked::Next }
-            },
-        );
-        if found.is_none() {
-            taken.set_exhausted(worker, now);
+            }
         }
-        found
+        taken.set_exhausted(worker, now);
+        None
     }
 
     /// `number` is another one for each connection.
     fn by_trial(&self, source: &Source, number: u32) -> Option<Allocation> {
         let ports = self.snat.ports;
         let first = *ports.start() + (number as usize % ports.len()) as u16;
-        let mut tried = 0;
-        self.walk(
-            source,
-            first,
-            |_| 0,
-            |port| {
-                tried += 1;
-                match self.reserve(source, port) {
-                    Reserved::Taken => Looked::End(Some(Allocation::Taken)),
-                    Reserved::Full => Looked::End(Some(Allocation::TableFull)),
-                    Reserved::InUse if tried == TRIES => Looked::End(None),
-                    Reserved::InUse => Looked::Next,
-                }
-            },
-        )
+        self.candidates(source, first, |_| 0).take(TRIES).find_map(|port| match self.reserve(source, port) {
+            Reserved::Taken => Some(Allocation::Taken),
+            Reserved::Full => Some(Allocation::TableFull),
+            Reserved::InUse => None,
+        })
     }
 
-    /// Looks at the ports at home that are not known to be taken, from `first` on.
+    /// The ports at home that are not known to be taken, in a circle from `first` on.
     #[inline(always)]
-    fn walk(
-        &self,
-        source: &Source,
-        first: u16,
-        taken: impl Fn(usize) -> u64,
-        mut look: impl FnMut(u16) -> Looked,
-    ) -> Option<Allocation> {
+    fn candidates(&self, source: &Source, first: u16, taken: impl Fn(usize) -> u64) -> impl Iterator<Item = u16> {
+        let (pattern, worker) = (self.home.pattern, self.home.worker);
         let to_port_0 = self.home.hash_to_port_0(source, self.target);
-        for (word, counted) in words(first, self.snat.ports) {
-            let mut left = self.home.pattern.at_home(self.home.worker, to_port_0, word) & counted & !taken(word);
-            while left != 0 {
-                if let Looked::End(found) = look((word * 64) as u16 + left.trailing_zeros() as u16) {
-                    return found;
-                }
-                left &= left - 1;
-            }
+        Circle::new(first, self.snat.ports, move |word| pattern.at_home(worker, to_port_0, word) & !taken(word))
+    }
+
+    fn reply(&self, source: &Source, port: u16) -> Option<Tuple<F>> {
+        Tuple::new(self.connection.entry.state().protocol(), self.target, SocketAddr::new(source.address, port))
+    }
+
+    /// Asks for what the next search begins with.
+    fn prefetch(&self, source: &Source, port: u16) {
+        if let Some(reply) = self.reply(source, port) {
+            self.table.prefetch_tuple(&reply);
         }
-        None
     }
 
     fn reserve(&self, source: &Source, port: u16) -> Reserved {
-        let protocol = self.connection.entry.state().protocol();
-        let reply = Tuple::new(protocol, self.target, SocketAddr::new(source.address, port));
         // Of two families no backend is served.
-        reply.map_or(Reserved::InUse, |reply| self.table.reserve(self.connection, &reply))
+        self.reply(source, port).map_or(Reserved::InUse, |reply| self.table.reserve(self.connection, &reply))
     }
 }
 
-/// The words that hold `ports`, in a circle from the one of `first` on, and which of their ports count. That word comes twice: with those
-/// from `first` on, and with those before. A `first` outside is the lowest one.
-fn words(first: u16, ports: &RangeInclusive<u16>) -> impl Iterator<Item = (usize, u64)> {
-    let (low, high) = (*ports.start(), *ports.end());
-    let first = if ports.contains(&first) { first } else { low };
-    let [low_word, high_word, first_word] = [low, high, first].map(|port| usize::from(port / 64));
-    let (from_low, to_high, from_first) = (u64::MAX << (low % 64), u64::MAX >> (63 - high % 64), u64::MAX << (first % 64));
-    let all = move |word: usize| {
-        let upper = if word == low_word { from_low } else { u64::MAX };
-        upper & if word == high_word { to_high } else { u64::MAX }
-    };
-    let begin = std::iter::once((first_word, all(first_word) & from_first));
-    let middle = (first_word + 1..=high_word).chain(low_word..first_word).map(move |word| (word, all(word)));
-    begin.chain(middle).chain(std::iter::once((first_word, all(first_word) & !from_first)))
+/// The set bits of words of 64 ports, in a circle.
+struct Circle<W> {
+    bits: W,
+    word: usize,
+    /// What is left of this word.
+    left: u64,
+    /// Words to come; the last one is the first once more, with the ports before the first one.
+    words: usize,
+    first_word: usize,
+    before_first: u64,
+    /// The words at both ends, and which of their ports count.
+    low: (usize, u64),
+    high: (usize, u64),
+}
+
+impl<W: Fn(usize) -> u64> Circle<W> {
+    /// All of `ports`, from `first` on; if that is outside, from the lowest one on.
+    #[inline(always)]
+    fn new(first: u16, ports: &RangeInclusive<u16>, bits: W) -> Self {
+        let first = if ports.contains(&first) { first } else { *ports.start() };
+        let (low, high) = (usize::from(ports.start() / 64), usize::from(ports.end() / 64));
+        let from_first = u64::MAX << (first % 64);
+        let mut circle = Self {
+            bits,
+            word: usize::from(first / 64),
+            left: 0,
+            words: high - low + 1,
+            first_word: usize::from(first / 64),
+            before_first: !from_first,
+            low: (low, u64::MAX << (ports.start() % 64)),
+            high: (high, u64::MAX >> (63 - ports.end() % 64)),
+        };
+        circle.left = circle.counted(circle.word) & from_first;
+        circle
+    }
+
+    /// Of a word, those that are wanted and in range.
+    #[inline(always)]
+    fn counted(&self, word: usize) -> u64 {
+        let mut counted = (self.bits)(word);
+        for (end, mask) in [self.low, self.high] {
+            counted &= if word == end { mask } else { u64::MAX };
+        }
+        counted
+    }
+}
+
+impl<W: Fn(usize) -> u64> Iterator for Circle<W> {
+    type Item = u16;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<u16> {
+        while self.left == 0 {
+            self.words = self.words.checked_sub(1)?;
+            self.word = if self.word == self.high.0 { self.low.0 } else { self.word + 1 };
+            self.left = self.counted(self.word);
+            if self.word == self.first_word {
+                self.left &= self.before_first;
+            }
+        }
+        let port = (self.word * 64) as u16 + self.left.trailing_zeros() as u16;
+        self.left &= self.left - 1;
+        Some(port)
+    }
 }
 
 #[cfg(test)]
@@ -152,15 +176,17 @@ mod tests {
     fn the_circle_has_every_port_once_and_begins_where_it_shall() {
         for (low, high) in [(1, u16::MAX), (1024, 65535), (1000, 1300), (70, 75), (64, 127), (63, 64), (5, 5)] {
             for first in [low, high, low + (high - low) / 2, low + (high - low) / 3, 0] {
-                let ports: Vec<u16> = words(first, &(low..=high))
-                    .flat_map(|(word, counted)| {
-                        (0..64).filter(move |bit| counted >> bit & 1 == 1).map(move |bit| (word * 64) as u16 + bit)
-                    })
-                    .collect();
                 let begin = if first == 0 { low } else { first };
                 let circle: Vec<u16> = (begin..=high).chain(low..begin).collect();
-                assert!(ports == circle, "{low} to {high} from {first}");
+                assert!(Circle::new(first, &(low..=high), |_| u64::MAX).eq(circle), "{low} to {high} from {first}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_passed_over() {
+        let wanted = |word: usize| [0, 1 << 3, 1 << 63 | 1][word % 3];
+        assert!(Circle::new(70, &(60..=330), wanted).eq([128, 191, 259, 320, 67]));
+        assert_eq!(Circle::new(70, &(60..=330), |_| 0).next(), None);
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Source {
     pub(super) address: IpAddr,
     /// By interface: the hash of what the two addresses give.
     hashes: Box<[u32]>,
+    /// By interface and protocol: the hash of packets from the backend's own port to port 0.
+    own_hashes: Box<[[u32; 2]]>,
     /// By protocol, see [`PROTOCOLS`].
     taken: [Option<Arc<TakenPorts>>; 2],
 }
@@ -64,6 +66,8 @@ pub struct Home<'a> {
     pub(super) toward: &'a Toward,
     pub(super) spread: &'a Spread,
     pub(super) pattern: &'a Pattern,
+    homes: &'a Homes,
+    backend: BackendId,
     interface: usize,
     protocol: u8,
 }
@@ -97,12 +101,14 @@ impl Homes {
             let known = before.and_then(|before| before.sources.iter().find(|source| source.address == address));
             let hash =
                 |spread: &Option<Arc<Spread>>| spread.as_ref().map_or(0, |spread| spread.hash_addresses(target.ip(), address));
-            let hashes = self.spreads.iter().map(hash).collect();
+            let hashes: Box<[u32]> = self.spreads.iter().map(hash).collect();
+            let own_hashes =
+                self.spreads.iter().zip(&hashes).map(|(spread, hash)| own_hashes(spread.as_deref(), *hash, target)).collect();
             let taken = [0, 1].map(|at| {
                 let known = known.and_then(|known| known.taken[at].clone()).filter(|known| known.serves(self.workers));
                 protocols[at].then(|| self.map(known, snat)).flatten()
             });
-            Source { address, hashes, taken }
+            Source { address, hashes, own_hashes, taken }
         };
         Toward { target, sources: addresses.into_iter().map(source).collect() }
     }
@@ -135,7 +141,7 @@ impl Homes {
         let toward = self.toward.get(usize::from(backend.0))?.as_ref().filter(|toward| toward.target.ip() == target.ip())?;
         let spread = self.spreads.get(interface)?.as_deref()?;
         let pattern = spread.pattern(target.is_ipv4(), protocol)?;
-        (worker < self.workers).then_some(Home { worker, toward, spread, pattern, interface, protocol })
+        (worker < self.workers).then_some(Home { worker, toward, spread, pattern, homes: self, backend, interface, protocol })
     }
 
     /// A connection is no more in the table, or is about to leave it: its port may be taken.
@@ -150,33 +156,50 @@ impl Homes {
         }
     }
 
+    /// The port of a tuple backend → SNAT address is taken, so that nobody tries it.
+    pub fn note_taken(&self, backend: BackendId, protocol: u8, reply: &TupleView) {
+        if let Some(taken) = self.taken(backend, protocol, reply) {
+            taken.claim(reply.destination.port());
+        }
+    }
+
     fn taken(&self, backend: BackendId, protocol: u8, reply: &TupleView) -> Option<&TakenPorts> {
         let toward = self.toward.get(usize::from(backend.0))?.as_ref().filter(|toward| toward.target == reply.source)?;
         toward.sources.iter().find(|source| source.address == reply.destination.ip())?.taken(protocol)
     }
 }
 
+fn own_hashes(spread: Option<&Spread>, addresses: u32, target: SocketAddr) -> [u32; 2] {
+    let hash = |protocol: u8| Some(spread?.hash_to_port_0(spread?.pattern(target.is_ipv4(), protocol)?, addresses, target));
+    PROTOCOLS.map(|protocol| hash(protocol).unwrap_or(0))
+}
+
 impl Source {
     #[inline]
     pub(super) fn taken(&self, protocol: u8) -> Option<&TakenPorts> {
-        let at = PROTOCOLS.iter().position(|known| *known == protocol)?;
-        self.taken[at].as_deref()
+        self.taken[place(protocol)?].as_deref()
     }
+}
+
+/// That of a protocol in [`PROTOCOLS`].
+#[inline(always)]
+fn place(protocol: u8) -> Option<usize> {
+    PROTOCOLS.iter().position(|known| *known == protocol)
 }
 
 impl Home<'_> {
     /// The hash of a reply of `target` to port 0 of a SNAT address.
     #[inline]
     pub(super) fn hash_to_port_0(&self, source: &Source, target: SocketAddr) -> u32 {
-        self.spread.hash_to_port_0(self.pattern, source.hashes[self.interface], target)
+        match place(self.protocol) {
+            Some(protocol) if target == self.toward.target => source.own_hashes[self.interface][protocol],
+            _ => self.spread.hash_to_port_0(self.pattern, source.hashes[self.interface], target),
+        }
     }
 
-    /// Notes a port that was found elsewhere, so that nobody tries it; by the tuple backend → SNAT address.
+    /// Notes a port that was found elsewhere.
     pub(super) fn note_taken(&self, reply: &TupleView) {
-        let source = self.toward.sources.iter().find(|source| source.address == reply.destination.ip());
-        if let Some(taken) = source.and_then(|source| self.taken(source, reply.source)) {
-            taken.claim(reply.destination.port());
-        }
+        self.homes.note_taken(self.backend, self.protocol, reply);
     }
 
     /// What is known to be taken of a SNAT address; `None`: nothing is, for services on every port.

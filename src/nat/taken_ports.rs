@@ -65,10 +65,10 @@ impl TakenPorts {
         self.rounds[worker].next.load(Relaxed)
     }
 
-    /// This worker has taken a port: its next search begins behind it.
+    /// This worker's next search begins here.
     #[inline(always)]
-    pub(super) fn go_on_behind(&self, worker: usize, port: u16) {
-        self.rounds[worker].next.store(port.wrapping_add(1), Relaxed);
+    pub(super) fn go_on_at(&self, worker: usize, port: u16) {
+        self.rounds[worker].next.store(port, Relaxed);
     }
 
     /// Whether this worker found none free less than `pause` milliseconds before `now`.
@@ -102,8 +102,8 @@ mod tests {
     fn each_worker_goes_its_own_round() {
         let taken = TakenPorts::new(4, &(1000..=1399));
         assert_eq!([0, 1, 2, 3].map(|worker| taken.next(worker)), [1000, 1100, 1200, 1300]);
-        taken.go_on_behind(1, u16::MAX);
-        assert_eq!([0, 1].map(|worker| taken.next(worker)), [1000, 0]);
+        taken.go_on_at(1, 1399);
+        assert_eq!([0, 1].map(|worker| taken.next(worker)), [1000, 1399]);
         taken.set_exhausted(2, Millis(u32::MAX));
         assert!(taken.is_exhausted(2, Millis(18), 20) && !taken.is_exhausted(2, Millis(19), 20));
         assert!(!taken.is_exhausted(1, Millis(18), 20));

@@ -9,6 +9,7 @@ mod flood;
 mod flows;
 mod health;
 mod measure;
+mod ports;
 mod schedulers;
 mod shape;
 mod subject;
@@ -72,6 +73,7 @@ enum Part {
     Drain(drain::DrainBench),
     Tables(tables::TableBench),
     Cores(cores::Cores),
+    Ports(ports::Ports),
 }
 
 impl Bench {
@@ -86,6 +88,7 @@ impl Bench {
             Some(Part::Drain(drain)) => drain.run(out)?,
             Some(Part::Tables(tables)) => tables.run(out)?,
             Some(Part::Cores(cores)) => cores.run(out)?,
+            Some(Part::Ports(ports)) => ports.run(out)?,
         }
         Ok(Outcome::Fine)
     }
