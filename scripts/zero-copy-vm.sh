@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# sudo scripts/zero-copy-vm.sh [--binary FILE] [--refresh] [--only WORD] [--write] [virtio|virtio-ends|igb|igb-others|igb-ends|channels|comparison]...
+# sudo scripts/zero-copy-vm.sh [--binary FILE] [--refresh] [--only WORD] [--write] [virtio|virtio-ends|igb|igb-others|igb-ends|channels|rss|comparison]...
 #
 # Zero-copy, shown on drivers that have it. Boots a Debian kernel in QEMU, in software (no KVM, no network of this machine), and runs
 # weir in it with `mode = "zero-copy"` between real clients and servers, on emulated network cards:
@@ -9,6 +9,7 @@
 #   igb-others  the same cards; what else virtio does, in a guest of its own so that both run at once
 #   *-ends      the same cards; those scenarios in which weir or a link ends
 #   channels    virtio_net with 8 queues, of which fewer are in use when weir comes
+#   rss         virtio_net with 4 queues and an RSS key and table that its driver tells
 #   comparison  what weir, IPVS and nftables full-NAT each answer in the same situations; with --write it is kept in docs/comparison.md
 #
 #   client ── client's card ═ weir's card `outside` ── weir ── weir's card `inside` ═ card `uplink` ── bridge ─┬─ b1 b2 b3
@@ -31,13 +32,13 @@ while [ $# -gt 0 ]; do
     --refresh) refresh=yes ;;
     --write) write=yes ;;
     --only) [ $# -ge 2 ] || usage; only=$2; shift ;;
-    virtio | virtio-ends | igb | igb-others | igb-ends | channels | comparison) guests+=("$1") ;;
+    virtio | virtio-ends | igb | igb-others | igb-ends | channels | rss | comparison) guests+=("$1") ;;
     -h | --help) help ;;
     *) usage ;;
     esac
     shift
 done
-[ ${#guests[@]} -gt 0 ] || guests=(igb-ends virtio igb-others igb comparison channels virtio-ends) # the longest first
+[ ${#guests[@]} -gt 0 ] || guests=(igb-ends virtio igb-others igb comparison channels rss virtio-ends) # the longest first
 
 # remove_leftovers : directories of runs that were killed; their names have the process in them.
 remove_leftovers() {

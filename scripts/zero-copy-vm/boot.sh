@@ -21,10 +21,10 @@ ZERO_COPY="disable-legacy=on iommu_platform=on"
 # igb PAIR : an 82576, behind a port of its own as its MSI-X vectors want.
 igb() { echo "-device pcie-root-port,id=port$1,chassis=$1,slot=$1 -device igb,bus=port$1,netdev=wire$1.1,mac=02:00:00:00:0$1:01,romfile="; }
 
-# tap PAIR END : the wire ends in a tap device of QEMU's own network namespace, with 8 queues at weir's end.
+# tap PAIR END QUEUES : the wire ends in a tap device of QEMU's own network namespace.
 tap() {
     local queues=''
-    [ "$2" -ne 1 ] || queues=,queues=8
+    [ "$3" -eq 1 ] || queues=,queues=$3
     echo "-netdev tap,id=wire$1.$2,ifname=tap$1.$2,script=no,downscript=no$queues"
 }
 
@@ -51,7 +51,8 @@ cards() {
         [ "$1" != virtio ] || for pair in 2 3; do hub $pair; virtio $pair 1; virtio $pair 2; done
         ;;
     igb*) for pair in 0 1; do hub $pair; igb $pair; virtio $pair 2; done ;;
-    channels) for pair in 0 1; do tap $pair 1; tap $pair 2; virtio $pair 1 $ZERO_COPY mq=on vectors=18; virtio $pair 2; done ;;
+    channels) for pair in 0 1; do tap $pair 1 8; tap $pair 2 1; virtio $pair 1 $ZERO_COPY mq=on vectors=18; virtio $pair 2; done ;;
+    rss) for pair in 0 1; do tap $pair 1 4; tap $pair 2 1; virtio $pair 1 $ZERO_COPY mq=on rss=on vectors=10; virtio $pair 2; done ;;
     esac
 }
 
@@ -87,7 +88,7 @@ start_guest() {
     # A network namespace of its own: nothing in it but what `bridges` makes. Nothing of it outlives this script, however that ends.
     (
         export_tools
-        exec setpriv --pdeathsig KILL unshare --net --pid --fork --kill-child bash -c "$(declare -f bridges); [ $guest != channels ] || bridges 0 1; exec \"\$@\"" guest "${command[@]}"
+        exec setpriv --pdeathsig KILL unshare --net --pid --fork --kill-child bash -c "$(declare -f bridges); case $guest in channels | rss) bridges 0 1 ;; esac; exec \"\$@\"" guest "${command[@]}"
     ) >"$directory/$guest.log" 2>&1 </dev/null &
     running[$!]=$guest
 }

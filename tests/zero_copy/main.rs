@@ -13,6 +13,7 @@ mod channels;
 mod comparison;
 mod ends;
 mod guest;
+mod homes;
 mod modes;
 mod own_traffic;
 mod queues;
@@ -30,6 +31,7 @@ fn scenarios(guest: &str) -> Vec<Scenario> {
         "igb-others" => others(4),
         "igb-ends" => ends::scenarios(4),
         "channels" => vec![channels::scenario()],
+        "rss" => vec![homes::scenario()],
         "comparison" => vec![comparison::scenario()],
         _ => Vec::new(),
     }

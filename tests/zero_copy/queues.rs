@@ -85,7 +85,7 @@ fn most_moved(before: &[u64], after: &[u64]) -> usize {
 }
 
 /// To the end of the connection, but for the client's FIN and its ACK, which are on their way when this returns.
-fn request(target: SocketAddr) {
+pub(crate) fn request(target: SocketAddr) {
     let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(5)).expect("connect");
     stream.write_all(b"GET /name HTTP/1.0\r\n\r\n").expect("request");
     let mut answer = String::new();
