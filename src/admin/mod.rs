@@ -13,10 +13,11 @@ mod server;
 mod service;
 mod socket;
 mod tracking;
+mod worker;
 
 pub use answer::{
-    Account, Answer, Backend, Bursts, Connection, Connections, Control, Drop, Expectation, Explanation, Fates, Interface,
-    Neighbour, Plan, PlannedStep, Pool, Queue, Status, Worker,
+    Account, Answer, Backend, Connection, Connections, Control, Drop, Expectation, Explanation, Fates, Interface, Neighbour,
+    Plan, PlannedStep, Pool, Queue, Status,
 };
 pub use client::{Client, ClientError};
 pub use draining::{Draining, Override};
@@ -26,6 +27,7 @@ pub use server::{Desk, Limits, Output, Server};
 pub use service::{Service, ServiceLimit, Sources};
 pub use socket::bind;
 pub use tracking::{ConnectionEvent, Share, Top};
+pub use worker::{Bursts, Worker};
 
 /// Where the socket is unless the config or `--socket` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/weir/weir.sock";
