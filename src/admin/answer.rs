@@ -2,7 +2,6 @@
 
 use super::{ConnectionEvent, Draining, Override, Service, Sources, Top, Worker};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// One line of an answer.
