@@ -129,18 +129,14 @@ awk '{ printf "%4d %% %11.0f %11.0f %6.2f %% %9.1f %9.1f %9.1f\n", $1, $2, $3, $
 awk '$1 == 100 { full = $3 } END { printf "\nreceived at 150 %% of the capacity / at 100 %%: %.2f (at least 0.9: no livelock)\n", $3 / full }' "$directory/table"
 
 # Two panels over the offered load: what came of it, and the times on a logarithmic scale from 1 µs to 10 ms.
-[ -z "$plot" ] || awk -v capacity="$capacity" '
+[ -z "$plot" ] || awk -v capacity="$capacity" "$(cat scripts/plot.awk)"'
     function x(load) { return 60 + load * 4 }
     function came(percent) { return 260 - percent * 1.5 }
     function late(micros) { return 560 - (micros < 1 ? 0 : log(micros) / log(10)) * 60 }
-    function text(left, top, anchor, words) { printf "<text x=\"%g\" y=\"%g\" text-anchor=\"%s\">%s</text>\n", left, top, anchor, words }
-    function line(points, colour) { printf "<polyline points=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\"/>\n", points, colour }
-    function rule(y) { printf "<line x1=\"60\" x2=\"660\" y1=\"%g\" y2=\"%g\" stroke=\"#ddd\"/>\n", y, y }
     { received = received x($1) "," came(100 * $3 / capacity) " "; p50 = p50 x($1) "," late($5) " "
       p99 = p99 x($1) "," late($6) " "; p999 = p999 x($1) "," late($7) " " }
     END {
-        print "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 610\" font-family=\"sans-serif\" font-size=\"13\">"
-        print "<rect width=\"720\" height=\"610\" fill=\"white\"/>"
+        picture(720, 610)
         text(60, 24, "start", "received, % of the capacity (grey: what was offered)")
         for (percent = 0; percent <= 150; percent += 25) { rule(came(percent)); text(54, came(percent) + 4, "end", percent) }
         line(x(0) "," came(0) " " x(150) "," came(150), "#bbb")
@@ -150,5 +146,5 @@ awk '$1 == 100 { full = $3 } END { printf "\nreceived at 150 %% of the capacity 
         line(p50, "#06c"); line(p99, "#e80"); line(p999, "#c00")
         for (load = 0; load <= 150; load += 25) { text(x(load), 278, "middle", load); text(x(load), 578, "middle", load) }
         text(360, 600, "middle", "offered, % of the capacity")
-        print "</svg>"
+        finish()
     }' "$directory/table" >"$plot"

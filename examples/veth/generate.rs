@@ -4,9 +4,11 @@
 use crate::programs::{self, Constant, counted, enter, stay_on};
 use anyhow::{Context, Result, anyhow, bail};
 use aya::Ebpf;
+use aya::maps::{Array, MapData};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
@@ -50,6 +52,22 @@ pub(crate) struct Generator {
     ebpf: Ebpf,
     namespace: String,
     core: usize,
+    stopped: Arc<AtomicBool>,
+}
+
+/// Ends a [`Generator::run`]: its loop, and what is left of the call that it is in.
+pub(crate) struct Brake {
+    calls: Arc<AtomicBool>,
+    frames: Array<MapData, u32>,
+}
+
+impl Brake {
+    pub(crate) fn pull(mut self) -> Result<()> {
+        // Read between two calls; nothing but that hangs on it.
+        self.calls.store(true, Relaxed);
+        self.frames.set(0, 1, 0)?;
+        Ok(())
+    }
 }
 
 impl Generator {
@@ -57,7 +75,13 @@ impl Generator {
         enter(traffic.namespace)?;
         let mut ebpf = programs::load(object, &traffic.constants)?;
         programs::program(&mut ebpf, "generate")?.load()?;
-        Ok(Self { ebpf, namespace: traffic.namespace.to_owned(), core: traffic.core })
+        Ok(Self { ebpf, namespace: traffic.namespace.to_owned(), core: traffic.core, stopped: Arc::default() })
+    }
+
+    /// There is one.
+    pub(crate) fn brake(&mut self) -> Result<Brake> {
+        let frames = Array::try_from(self.ebpf.take_map(".bss").context("no map .bss")?)?;
+        Ok(Brake { calls: Arc::clone(&self.stopped), frames })
     }
 
     /// Sends `frames` frames from a thread of its own, for threads stay where they were put.
@@ -70,12 +94,12 @@ impl Generator {
         std::thread::scope(|scope| scope.spawn(|| sending(self)).join().map_err(|_| anyhow!("the generator panicked"))?)
     }
 
-    /// Sends until `stop`, which is looked at once a call. Returns how many frames a second were offered.
-    pub(crate) fn run(&mut self, stop: &AtomicBool) -> Result<f64> {
+    /// Sends until the brake is pulled. Returns how many frames a second were offered.
+    pub(crate) fn run(&mut self) -> Result<f64> {
         enter(&self.namespace)?;
         stay_on(self.core)?;
         let start = Instant::now();
-        while !stop.load(Relaxed) {
+        while !self.stopped.load(Relaxed) {
             self.call(FRAMES_A_CALL)?;
         }
         Ok(counted(&self.ebpf)? as f64 / start.elapsed().as_secs_f64())

@@ -5,7 +5,6 @@ use crate::programs::{self, Constant, counted, enter};
 use anyhow::{Result, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 #[derive(Args)]
@@ -61,7 +60,7 @@ const ACK: u32 = 0x10;
 /// Packets a second at which flows are opened: slower than any forwarder opens them.
 const OPENING_RATE: u32 = 100_000;
 /// Between the start of the traffic and the first count.
-const SETTLE: Duration = Duration::from_millis(300);
+const SETTLE: Duration = Duration::from_millis(200);
 
 impl Measure {
     pub(crate) fn run(&self, object: &[u8]) -> Result<()> {
@@ -77,15 +76,15 @@ impl Measure {
             self.generator(object, Phase::Open)?.send(self.flows)?;
         }
         let mut generator = self.generator(object, Phase::Load)?;
-        let stop = AtomicBool::new(false);
+        let brake = generator.brake()?;
         std::thread::scope(|scope| {
-            let sending = scope.spawn(|| generator.run(&stop));
+            let sending = scope.spawn(|| generator.run());
             std::thread::sleep(SETTLE);
             let counts = || -> Result<_> { Ok((Instant::now(), counted(&answering)?, counted(&swallowing)?)) };
             let before = counts()?;
             std::thread::sleep(Duration::from_secs_f64(self.seconds));
             let after = counts()?;
-            stop.store(true, Relaxed);
+            brake.pull()?;
             let offered = sending.join().map_err(|_| anyhow!("the generator panicked"))??;
             let rate = |frames: u64| frames as f64 / (after.0 - before.0).as_secs_f64() / 1e6;
             println!("{:.4} {:.4} {:.4}", offered / 1e6, rate(after.1 - before.1), rate(after.2 - before.2));

@@ -35,6 +35,9 @@ const volatile __u32 CLIENTS = 0, VIP = 0;
 const volatile __u64 FROM = 0, TO = 0;
 const volatile __u32 REFLECT = 0;     // answer: send everything back, not only the answer to a SYN
 
+// Set while it runs.
+volatile __u32 STOPPED = 0; // generate: what is left of the call is dropped, some 20 ns a frame
+
 static inline __attribute__((always_inline)) void put_mac(__u8 *at, __u64 mac)
 {
 #pragma unroll
@@ -70,6 +73,8 @@ SECTION("xdp") int generate(struct xdp_md *context)
 	struct state *state = bpf_map_lookup_elem(&STATE, &zero);
 	if (data + LENGTH > end || !state)
 		return XDP_ABORTED;
+	if (STOPPED)
+		return XDP_DROP;
 	__u32 flow = (IN_ORDER ? state->flow++ : bpf_get_prandom_u32()) % FLOWS;
 	struct ethhdr *ether = (void *)data;
 	struct iphdr *ip = (void *)(ether + 1);
