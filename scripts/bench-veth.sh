@@ -10,7 +10,7 @@
 #   nftables  the kernel's own full-NAT
 #
 # A run measures each for S seconds (0.5), one after the other, for every row; the next run in the opposite order. Rates are medians of N
-# runs (11), and so are ratios: each is of two measurements of the same run, for what a shared machine gives changes from second to second.
+# runs (13), and so are ratios: each is of two measurements of the same run, for what a shared machine gives changes from second to second.
 # Many short runs say more than few long ones. --plot draws the rates.
 #
 #   client ── c0 ═ l0 ── bare | weir | testpmd | forward | nftables ── l1 ═ s0 ── server
@@ -27,7 +27,7 @@ cd "$(dirname "$0")/.."
 . scripts/packages.sh
 . scripts/testpmd.sh
 
-runs=11 flows="1024 32768 250000" protocol=udp rate=1500000 seconds=0.5 plot=
+runs=13 flows="1024 32768 250000" protocol=udp rate=1500000 seconds=0.5 plot=
 while [ $# -gt 0 ]; do
     case $1 in
     --quick) runs=1 flows="1024 32768" ;;

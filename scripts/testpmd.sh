@@ -37,11 +37,12 @@ unpack_testpmd() {
 # run_testpmd CORE ARGUMENT... : testpmd between the interfaces l0 and l1 of the namespace that it is called in, forwarding on CORE. It polls without
 # pause and without SO_PREFER_BUSY_POLL, which halves it on veth; no hugepages are needed. Replaces the shell.
 run_testpmd() {
-    local core=$1 libraries
+    local core=$1 triple libraries
     shift
-    libraries=$testpmd/usr/lib/$(uname -m)-linux-gnu
+    triple=$(uname -m)-linux-gnu
+    libraries=$testpmd/usr/lib/$triple
     # libxdp's own program in the place of its dispatcher of many; it looks for it where the package would have put it.
-    export LD_LIBRARY_PATH=$libraries:${libraries/\/usr\/lib/\/lib} LIBXDP_SKIP_DISPATCHER=1 LIBXDP_OBJECT_PATH=$libraries/bpf
+    export LD_LIBRARY_PATH=$libraries:$testpmd/lib/$triple LIBXDP_SKIP_DISPATCHER=1 LIBXDP_OBJECT_PATH=$libraries/bpf
     exec "$testpmd/usr/bin/dpdk-testpmd" -l "0,$core" --main-lcore 0 --no-huge -m 256 --no-pci --no-shconf --no-telemetry \
         -d "$(find "$libraries/dpdk" -name 'librte_net_af_xdp.so.*' -print -quit)" \
         -d "$(find "$libraries/dpdk" -name 'librte_mempool_ring.so.*' -print -quit)" \
