@@ -5,15 +5,12 @@
 # capacity it must not do less. The capacity is what comes through when far more is offered (--highest, 1.4 million packets a second).
 # Then all loads take turns, in N runs (5) of S seconds (1) each, the next run in the opposite order; figures are medians. --plot draws them.
 #
-#   client ── c0 ═ l0 ── weir ── l1 ═ s0 ── server
-#
-# Core 0 has the generator (`weir pktgen`, live frames, UDP of 64 bytes, one way) and the receive softirq of l0, up to the AF_XDP ring. Core 1 has weir,
-# its transmission and the softirq of s0, where packets are counted and timed. So what is lost above the capacity is lost at weir's ring.
-#
+# The cables, and what runs on which core, are drawn in scripts/laboratory.sh: what is lost above the capacity is lost at weir's ring.
 # Everything happens in network namespaces of this run, which are removed at the end, also after Ctrl-C.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
+. scripts/laboratory.sh
 
 runs=5 seconds=1 flows=1024 highest=1400000 plot=
 while [ $# -gt 0 ]; do
@@ -30,93 +27,18 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-need_root
-# shellcheck disable=SC2086 # one word a package
-install_missing $BUILD_PACKAGES iproute2 ethtool util-linux jq
-[ "$(nproc)" -ge 2 ] || die "needs two cores: one makes packets, one forwards them"
-
-directory=$(mktemp -d /tmp/weir-load-XXXXXX)
-prefix=weir-load-$$
-weir_pid=
-
-clean_up() {
-    trap '' INT TERM HUP
-    if [ -n "$weir_pid" ]; then
-        kill "$weir_pid" 2>/dev/null || true
-        wait "$weir_pid" 2>/dev/null || true
-    fi
-    local side
-    for side in client forward server; do ip netns delete "$prefix-$side" 2>/dev/null || true; done
-    rm -rf "$directory"
-    give_back
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
-weir=${WEIR_BINARY:-target/release/weir}
-if [ -z "${WEIR_BINARY:-}" ]; then
-    say "Building weir"
-    find_rust
-    cargo build --release --quiet --bin weir
-fi
-
-say "Making the namespaces and starting weir"
-for side in client forward server; do
-    ip netns add "$prefix-$side"
-    ip -n "$prefix-$side" link set lo up
-done
-ip -n "$prefix-client" link add c0 address 02:00:00:00:00:11 type veth peer name l0 netns "$prefix-forward" address 02:00:00:00:00:22
-ip -n "$prefix-server" link add s0 address 02:00:00:00:00:44 type veth peer name l1 netns "$prefix-forward" address 02:00:00:00:00:33
-for side in "client c0 10.1.0.2/24" "forward l0 10.1.0.1/24" "forward l1 10.2.0.1/24" "server s0 10.2.0.11/24"; do
-    # shellcheck disable=SC2086 # three words
-    set -- $side
-    ip -n "$prefix-$1" address add "$3" dev "$2"
-    ip -n "$prefix-$1" link set "$2" up
-    nsenter --net="/run/netns/$prefix-$1" ethtool -K "$2" tx off >/dev/null
-done
-ip -n "$prefix-forward" route add 198.18.0.0/15 via 10.1.0.2
-
-cat >"$directory/weir.toml" <<TOML
-interface = [{ name = "l0" }, { name = "l1" }]
-worker = { cpus = [1] }
-snat = { addresses = ["10.2.0.200"] }
-conntrack = { max_connections = 1000000 }
-service = [{ name = "load", vip = "10.1.0.100:80", protocol = "udp", pool = "load" }]
-pool = [{ name = "load", backends = [{ address = "10.2.0.11:80" }] }]
-admin = { socket = "$directory/admin.sock" }
-TOML
-taskset -c 1 nsenter --net="/run/netns/$prefix-forward" "$weir" run --config "$directory/weir.toml" >"$directory/weir.log" 2>&1 &
-weir_pid=$!
-for _ in $(seq 100); do
-    ! nsenter --net="/run/netns/$prefix-forward" "$weir" status --socket "$directory/admin.sock" >/dev/null 2>&1 || break
-    kill -0 "$weir_pid" 2>/dev/null || die "weir did not start: $(cat "$directory/weir.log")"
-    sleep 0.1
-done
-
-# offer RATE : packets a second sent and received, percentage lost, and p50, p99, p99.9 in µs.
-offer() {
-    "$weir" pktgen --namespace "$prefix-client" --interface c0 --sink-namespace "$prefix-server" --sink s0 --to 02:00:00:00:00:22 \
-        --cpu 0 --vip 10.1.0.100:80 --flows "$flows" --rate "$1" --duration "$seconds" --json >"$directory/answer.json" ||
-        die "the generator failed at $1; weir says: $(tail -3 "$directory/weir.log")"
-    jq -r '.figures | (.nanos / 1e9) as $seconds | .received.latency_ns as $late |
-        [.offered_pps, .received.frames / $seconds, 100 * .lost / (.lost + .received.frames), $late.p50 / 1e3, $late.p99 / 1e3, $late.p99_9 / 1e3]
-        | @tsv' "$directory/answer.json"
-}
-
-median() { sort -g | awk '{ value[NR] = $1 } END { print NR % 2 ? value[(NR + 1) / 2] : (value[NR / 2] + value[NR / 2 + 1]) / 2 }'; }
-# column N FILE : that figure's median.
-column() { cut -f"$1" "$2" | median; }
+open_laboratory load
+start_weir
 
 say "Looking for the capacity: $highest packets a second offered, $runs times"
-for run in $(seq "$runs"); do offer "$highest" >>"$directory/highest"; done
+for run in $(seq "$runs"); do offer "$highest" "$flows" "$seconds" >>"$directory/highest"; done
 capacity=$(column 2 "$directory/highest" | cut -d. -f1)
 printf 'offered %.0f, received %d: the capacity\n' "$(column 1 "$directory/highest")" "$capacity"
 
 say "Measuring: $flows flows, medians of $runs runs of $seconds s; packets a second, times one way in µs"
 loads="10 25 50 75 90 100 110 125 150" order=$loads
 for run in $(seq "$runs"); do
-    for load in $order; do offer "$((capacity * load / 100))" >>"$directory/$load"; done
+    for load in $order; do offer "$((capacity * load / 100))" "$flows" "$seconds" >>"$directory/$load"; done
     # shellcheck disable=SC2086 # a word a load
     order=$(printf '%s\n' $order | tac)
 done
