@@ -16,7 +16,10 @@ pub enum RssError {
     /// Nothing is spread: there is no table.
     #[error("it has no indirection table")]
     NoTable,
-    /// No key, one that is too short for IPv6, or one longer than any card has.
+    /// A table without a key, as igb's driver answers.
+    #[error("its driver does not tell its key")]
+    NoKey,
+    /// One that is too short for IPv6, or longer than any card has.
     #[error("its key has {0} bytes, {KEY} to {LONGEST_KEY} are needed")]
     KeyLength(usize),
     /// The table's index is not some bits of the hash.
@@ -132,6 +135,7 @@ fn check_sizes(raw: &RawHash) -> Result<(), RssError> {
     match table_size {
         0 => Err(RssError::NoTable),
         size if size > TABLE || !size.is_power_of_two() => Err(RssError::OddTable(size)),
+        _ if key_size == 0 => Err(RssError::NoKey),
         _ if !(KEY as u32..=LONGEST_KEY).contains(&key_size) => Err(RssError::KeyLength(key_size as usize)),
         _ => Ok(()),
     }
@@ -200,6 +204,7 @@ mod tests {
         assert_eq!(why(|raw| raw.function = 2), "its hash function is XOR, not Toeplitz");
         assert_eq!(why(|raw| raw.function = 0), "its hash function is not told, not Toeplitz");
         assert_eq!(why(|raw| raw.transformation = 1), "it hashes symmetrically (input transformation 0x1)");
+        assert_eq!(why(|raw| raw.key_size = 0), "its driver does not tell its key");
         assert_eq!(why(|raw| raw.key_size = 16), "its key has 16 bytes, 40 to 256 are needed");
         assert_eq!(why(|raw| raw.key_size = 257), "its key has 257 bytes, 40 to 256 are needed");
         assert_eq!(why(|raw| raw.table_size = 0), "it has no indirection table");
