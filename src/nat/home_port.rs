@@ -30,15 +30,17 @@ impl<F: Family> Search<'_, F> {
         // Consecutive connections spread over the addresses.
         let first = if sources.len() > 1 { backend.next_port_candidate() as usize % sources.len() } else { 0 };
         let (before, from_there) = sources.split_at(first);
-        from_there.iter().chain(before).find_map(|source| match self.home.taken(source, self.target) {
+        from_there.iter().chain(before).find_map(|source| {
             // An address that the config has lost meanwhile is not given out any more.
-            _ if !self.snat.has(source.address) => None,
-            Some(taken) => self.by_map(source, taken, now),
-            None => self.by_trial(source, backend.next_port_candidate()),
+            let reply = self.reply_to_port_0(source).filter(|_| self.snat.has(source.address))?;
+            match self.home.taken(source) {
+                Some(taken) => self.by_map((source, reply), taken, now),
+                None => self.by_trial((source, reply), backend.next_port_candidate()),
+            }
         })
     }
 
-    fn by_map(&self, source: &Source, taken: &TakenPorts, now: Millis) -> Option<Allocation> {
+    fn by_map(&self, (source, reply): (&Source, Tuple<F>), taken: &TakenPorts, now: Millis) -> Option<Allocation> {
         let worker = self.home.worker;
         if taken.is_exhausted(worker, now, PAUSE) {
             return None;
@@ -48,10 +50,11 @@ impl<F: Family> Search<'_, F> {
             if !taken.claim(port) {
                 continue;
             }
-            match self.reserve(source, port) {
+            match self.table.reserve(self.connection, &to_port(reply, port)) {
                 Reserved::Taken => {
-                    let next = free.next().inspect(|next| self.prefetch(source, *next));
-                    taken.go_on_at(worker, next.unwrap_or(port));
+                    let next = free.next().unwrap_or(port);
+                    self.table.prefetch_tuple(&to_port(reply, next));
+                    taken.go_on_at(worker, next);
                     return Some(Allocation::Taken);
                 }
                 // Who has it has it from a time when nobody noted that.
@@ -67,10 +70,11 @@ impl<F: Family> Search<'_, F> {
     }
 
     /// `number` is another one for each connection.
-    fn by_trial(&self, source: &Source, number: u32) -> Option<Allocation> {
+    fn by_trial(&self, (source, reply): (&Source, Tuple<F>), number: u32) -> Option<Allocation> {
         let ports = self.snat.ports;
         let first = *ports.start() + (number as usize % ports.len()) as u16;
-        self.candidates(source, first, |_| 0).take(TRIES).find_map(|port| match self.reserve(source, port) {
+        let mut some = self.candidates(source, first, |_| 0).take(TRIES);
+        some.find_map(|port| match self.table.reserve(self.connection, &to_port(reply, port)) {
             Reserved::Taken => Some(Allocation::Taken),
             Reserved::Full => Some(Allocation::TableFull),
             Reserved::InUse => None,
@@ -81,25 +85,20 @@ impl<F: Family> Search<'_, F> {
     #[inline(always)]
     fn candidates(&self, source: &Source, first: u16, taken: impl Fn(usize) -> u64) -> impl Iterator<Item = u16> {
         let (pattern, worker) = (self.home.pattern, self.home.worker);
-        let to_port_0 = self.home.hash_to_port_0(source, self.target);
-        Circle::new(first, self.snat.ports, move |word| pattern.at_home(worker, to_port_0, word) & !taken(word))
+        let hash = self.home.hash_to_port_0(source, self.target);
+        Circle::new(first, self.snat.ports, move |word| pattern.at_home(worker, hash, word) & !taken(word))
     }
 
-    fn reply(&self, source: &Source, port: u16) -> Option<Tuple<F>> {
-        Tuple::new(self.connection.entry.state().protocol(), self.target, SocketAddr::new(source.address, port))
+    /// The reply tuple but for its destination port; `None`: of two families, as which no backend is served.
+    fn reply_to_port_0(&self, source: &Source) -> Option<Tuple<F>> {
+        Tuple::new(self.connection.entry.state().protocol(), self.target, SocketAddr::new(source.address, 0))
     }
+}
 
-    /// Asks for what the next search begins with.
-    fn prefetch(&self, source: &Source, port: u16) {
-        if let Some(reply) = self.reply(source, port) {
-            self.table.prefetch_tuple(&reply);
-        }
-    }
-
-    fn reserve(&self, source: &Source, port: u16) -> Reserved {
-        // Of two families no backend is served.
-        self.reply(source, port).map_or(Reserved::InUse, |reply| self.table.reserve(self.connection, &reply))
-    }
+/// A tuple to port 0, to another one.
+#[inline(always)]
+fn to_port<F: Family>(tuple: Tuple<F>, port: u16) -> Tuple<F> {
+    Tuple { ports: tuple.ports | u32::from(port), ..tuple }
 }
 
 /// The set bits of words of 64 ports, in a circle.

@@ -70,6 +70,8 @@ pub struct Home<'a> {
     backend: BackendId,
     interface: usize,
     protocol: u8,
+    /// The connection goes to the backend's own port: the place of its protocol in [`PROTOCOLS`].
+    own: Option<usize>,
 }
 
 impl Homes {
@@ -141,7 +143,18 @@ impl Homes {
         let toward = self.toward.get(usize::from(backend.0))?.as_ref().filter(|toward| toward.target.ip() == target.ip())?;
         let spread = self.spreads.get(interface)?.as_deref()?;
         let pattern = spread.pattern(target.is_ipv4(), protocol)?;
-        (worker < self.workers).then_some(Home { worker, toward, spread, pattern, homes: self, backend, interface, protocol })
+        let own = place(protocol).filter(|_| toward.target.port() == target.port());
+        (worker < self.workers).then_some(Home {
+            worker,
+            toward,
+            spread,
+            pattern,
+            homes: self,
+            backend,
+            interface,
+            protocol,
+            own,
+        })
     }
 
     /// A connection is no more in the table, or is about to leave it: its port may be taken.
@@ -191,9 +204,9 @@ impl Home<'_> {
     /// The hash of a reply of `target` to port 0 of a SNAT address.
     #[inline]
     pub(super) fn hash_to_port_0(&self, source: &Source, target: SocketAddr) -> u32 {
-        match place(self.protocol) {
-            Some(protocol) if target == self.toward.target => source.own_hashes[self.interface][protocol],
-            _ => self.spread.hash_to_port_0(self.pattern, source.hashes[self.interface], target),
+        match self.own {
+            Some(protocol) => source.own_hashes[self.interface][protocol],
+            None => self.spread.hash_to_port_0(self.pattern, source.hashes[self.interface], target),
         }
     }
 
@@ -204,7 +217,7 @@ impl Home<'_> {
 
     /// What is known to be taken of a SNAT address; `None`: nothing is, for services on every port.
     #[inline]
-    pub(super) fn taken<'a>(&self, source: &'a Source, target: SocketAddr) -> Option<&'a TakenPorts> {
-        if target == self.toward.target { source.taken(self.protocol) } else { None }
+    pub(super) fn taken<'a>(&self, source: &'a Source) -> Option<&'a TakenPorts> {
+        source.taken[self.own?].as_deref()
     }
 }
