@@ -236,7 +236,7 @@ impl<F: Family> Entry<F> {
     pub(super) fn has_tuple(&self, tuple: &Tuple<F>, direction: Direction) -> bool {
         let at = direction as usize;
         // Relaxed throughout: the index slot that led here was read with Acquire.
-        self.addresses[at].load() == tuple.addresses
+        self.addresses[at].holds(&tuple.addresses)
             && self.ports[at].load(Ordering::Relaxed) == tuple.ports
             && self.state.load(Ordering::Relaxed) as u8 == tuple.protocol
     }

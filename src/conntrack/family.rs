@@ -28,6 +28,8 @@ pub trait Family: Copy + Debug + Default + Send + Sync + 'static {
 pub trait Cell<A> {
     /// Reads.
     fn load(&self) -> A;
+    /// Whether these are what stands there.
+    fn holds(&self, addresses: &A) -> bool;
     /// Writes; only while no one else uses the entry.
     fn store(&self, addresses: A);
 }
@@ -107,6 +109,11 @@ impl Cell<u64> for AtomicU64 {
         AtomicU64::load(self, Relaxed)
     }
 
+    #[inline(always)]
+    fn holds(&self, addresses: &u64) -> bool {
+        Cell::load(self) == *addresses
+    }
+
     fn store(&self, addresses: u64) {
         AtomicU64::store(self, addresses, Relaxed);
     }
@@ -116,6 +123,13 @@ impl Cell<[u64; 4]> for [AtomicU64; 4] {
     #[inline(always)]
     fn load(&self) -> [u64; 4] {
         [self[0].load(Relaxed), self[1].load(Relaxed), self[2].load(Relaxed), self[3].load(Relaxed)]
+    }
+
+    /// Word by word: arrays are compared in memory, so these would be written to the stack and read back in pieces of twice the width, which
+    /// waits until the stores have retired.
+    #[inline(always)]
+    fn holds(&self, addresses: &[u64; 4]) -> bool {
+        self.iter().zip(addresses).fold(0, |different, (cell, word)| different | (cell.load(Relaxed) ^ word)) == 0
     }
 
     fn store(&self, addresses: [u64; 4]) {
