@@ -20,7 +20,7 @@ use crate::conntrack::{Conntrack, EventKind, Found, Guess, Micros, Millis, Now, 
 use crate::nat::icmp_limit::{self, IcmpLimit};
 use crate::nat::tcp_reset;
 use crate::nat::{Homes, Manip};
-use crate::packet::{Headers, Ip, Malformed, Payload, parse, parse_plain, parse_plain_v6};
+use crate::packet::{Headers, Ip, Malformed, Payload, parse};
 use crate::service::Snapshot;
 use arc_swap::{ArcSwap, ArcSwapOption, Cache};
 use std::ops::Range;
@@ -160,18 +160,7 @@ impl Scratch {
         self.v4.clear();
         self.v6.clear();
         for (group, frames) in burst.chunks(GROUP).enumerate() {
-            let mut plain = 0;
-            for (lane, frame) in frames.iter().enumerate() {
-                let (at, bytes) = (group * GROUP + lane, frame.bytes());
-                match parse_plain(bytes) {
-                    Some(shape) => {
-                        self.v4.put_plain(at, shape, bytes);
-                        plain |= 1 << at;
-                    }
-                    None => self.look_at_any(at, bytes),
-                }
-            }
-            self.v4.are_plain(plain);
+            self.parse_group(group * GROUP, frames);
             if self.v6.in_group(group) == 0 {
                 self.v4.hash(conntrack.table(), group);
                 self.v4.ask_for_buckets(conntrack.table(), group);
@@ -181,13 +170,27 @@ impl Scratch {
         }
     }
 
-    /// Pass 1 for a frame that is no plain packet of IPv4.
+    /// Pass 1 for the frames of a group, which begins at `from`: in runs of plain packets of one family.
+    #[inline(always)]
+    fn parse_group(&mut self, from: usize, frames: &[Frame<'_>]) {
+        let mut parsed = 0;
+        while parsed < frames.len() {
+            parsed += self.v4.put_while_plain(from + parsed, &frames[parsed..]);
+            let of_v6 = self.v6.put_while_plain(from + parsed, &frames[parsed..]);
+            parsed += of_v6;
+            // Where neither went on, it is neither.
+            if of_v6 == 0
+                && let Some(frame) = frames.get(parsed)
+            {
+                self.look_at_any(from + parsed, frame.bytes());
+                parsed += 1;
+            }
+        }
+    }
+
+    /// Pass 1 for a frame that is no plain packet.
     #[inline(never)]
     fn look_at_any(&mut self, at: usize, bytes: &[u8]) {
-        if let Some(plain) = parse_plain_v6(bytes) {
-            self.v6.put_plain(at, plain, bytes);
-            return self.v6.are_plain(1 << at);
-        }
         self.headers[at] = parse(bytes);
         if let Ok(headers) = self.headers[at]
             && is_tracked(&headers)

@@ -1,6 +1,6 @@
 //! What the first passes find out about a burst's packets of one family: their tuples, side by side, and what the index says of them.
 
-use super::burst::BURST;
+use super::burst::{BURST, Frame};
 use super::tracked::Tracked;
 use crate::conntrack::{Guess, HashKey, LANES, Table, Tuple, V4, V6, Words};
 use crate::packet::{Headers, Plain};
@@ -117,18 +117,22 @@ impl<F: Lanes> Tuples<F> {
         (self.plain, self.others) = (0, 0);
     }
 
-    /// Puts a plain packet at `at`, which is to be told by [`Tuples::are_plain`] as well.
-    #[inline(always)]
-    pub(super) fn put_plain(&mut self, at: usize, plain: Plain, bytes: &[u8]) {
-        self.shapes[at % BURST] = plain;
-        let headers = plain.headers(F::IP);
-        self.set(at, F::read(bytes, &headers), headers.ports(bytes), headers.protocol);
-    }
-
-    /// Packets that are plain, a bit each.
-    #[inline(always)]
-    pub(super) fn are_plain(&mut self, packets: u64) {
-        self.plain |= packets;
+    /// Puts plain packets at `from` and behind it up to the first frame that is none; how many. A loop of its own, as that of the short way.
+    #[inline(never)]
+    pub(super) fn put_while_plain(&mut self, from: usize, frames: &[Frame<'_>]) -> usize {
+        let mut count = 0;
+        for frame in frames {
+            let bytes = frame.bytes();
+            let Some(plain) = F::parse_plain(bytes) else { break };
+            let (at, headers) = (from + count, plain.headers(F::IP));
+            self.shapes[at % BURST] = plain;
+            self.set(at, F::read(bytes, &headers), headers.ports(bytes), headers.protocol);
+            count += 1;
+        }
+        if count > 0 {
+            self.plain |= u64::MAX >> (BURST - count) << from;
+        }
+        count
     }
 
     /// Puts a packet of another shape at `at`.
