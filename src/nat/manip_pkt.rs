@@ -29,7 +29,7 @@ impl Manip for V4 {
     #[inline(always)]
     fn write(bytes: &mut [u8], headers: &Headers, old: u64, new: u64) -> u64 {
         let header = &mut bytes[headers.l3()..headers.l3() + ipv4::HEADER];
-        let delta = checksum::replace64(old, new);
+        let delta = checksum::replace64([old], [new]);
         // TTL is the upper byte of its word: one less takes 0x0100 off the sum.
         let sum = checksum::update(be16(header, ipv4::CHECKSUM), delta + u64::from(!0x0100u16));
         put16(header, ipv4::CHECKSUM, sum);
@@ -40,7 +40,7 @@ impl Manip for V4 {
 
     fn rewrite_quoted(bytes: &mut [u8], headers: &Headers, old: u64, new: u64) -> u64 {
         let header = &mut bytes[headers.l3()..headers.l3() + ipv4::HEADER];
-        let delta = checksum::replace64(old, new);
+        let delta = checksum::replace64([old], [new]);
         let sum = checksum::update(be16(header, ipv4::CHECKSUM), delta);
         put16(header, ipv4::CHECKSUM, sum);
         header[ipv4::ADDRESSES..].copy_from_slice(&new.to_be_bytes());
@@ -69,12 +69,10 @@ impl Manip for V6 {
 #[inline(always)]
 fn write_addresses_v6(header: &mut [u8], old: [u64; 4], new: [u64; 4]) -> u64 {
     let addresses = &mut header[ipv6::ADDRESSES..];
-    let mut delta = 0;
-    for (word, (old, new)) in old.into_iter().zip(new).enumerate() {
-        delta += checksum::replace64(old, new);
+    for (word, new) in new.into_iter().enumerate() {
         addresses[word * 8..word * 8 + 8].copy_from_slice(&new.to_be_bytes());
     }
-    delta
+    checksum::replace64(old, new)
 }
 
 /// Turns a packet with the tuple `from` into one with the inverse of the tuple `other`, one hop further on: what packets of a direction

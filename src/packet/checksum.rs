@@ -34,10 +34,16 @@ pub fn replace32(old: u32, new: u32) -> u64 {
     u64::from(!old) + u64::from(new)
 }
 
-/// As [`replace32`], for eight bytes.
+/// As [`replace32`], for whole words. They are added with end-around carry, which may be as wide as a word is (RFC 1071, section 2 (C)): an
+/// instruction for each, and what comes out is halved once.
 #[inline(always)]
-pub fn replace64(old: u64, new: u64) -> u64 {
-    replace32((old >> 32) as u32, (new >> 32) as u32) + replace32(old as u32, new as u32)
+pub fn replace64<const N: usize>(old: [u64; N], new: [u64; N]) -> u64 {
+    let (mut sum, mut carry) = (0u64, false);
+    for (old, new) in old.into_iter().zip(new) {
+        (sum, carry) = sum.carrying_add(!old, carry);
+        (sum, carry) = sum.carrying_add(new, carry);
+    }
+    (sum >> 32) + (sum & 0xffff_ffff) + u64::from(carry)
 }
 
 /// The checksum after the words it covers changed by `delta` (RFC 1624, equation 3: HC' = ~(~HC + ~m + m')).

@@ -41,7 +41,7 @@ fn the_examples_of_rfc_1624() {
     // A change of nothing changes nothing.
     for checksum in [0x0000, 0x0001, 0x1234, 0xfffe] {
         assert_eq!(update(checksum, replace32(0xdead_beef, 0xdead_beef)), checksum);
-        assert_eq!(update(checksum, replace64(0, 0)), checksum);
+        assert_eq!(update(checksum, replace64([0], [0])), checksum);
     }
     // Minus zero as it comes in: the same to a receiver, and never sent again.
     assert_eq!(update(0xffff, replace32(7, 7)), 0x0000);
@@ -99,9 +99,19 @@ proptest! {
         let old = (u64::from_be_bytes(bytes[2..10].try_into().unwrap()), u32::from_be_bytes(bytes[10..14].try_into().unwrap()));
         bytes[2..10].copy_from_slice(&addresses.0.to_be_bytes());
         bytes[10..14].copy_from_slice(&ports.to_be_bytes());
-        prop_assert_eq!(update(checksum, replace64(old.0, addresses.0) + replace32(old.1, ports)), !plainly(&bytes));
-        let back = replace64(addresses.0, addresses.1) + replace64(addresses.1, addresses.0);
+        prop_assert_eq!(update(checksum, replace64([old.0], [addresses.0]) + replace32(old.1, ports)), !plainly(&bytes));
+        let back = replace64([addresses.0], [addresses.1]) + replace64([addresses.1], [addresses.0]);
         prop_assert_eq!(update(checksum, back), checksum, "there and back again");
+    }
+
+    #[test]
+    fn words_together_are_replaced_as_one_by_one(old: [u64; 4], new: [u64; 4], checksum: u16) {
+        let one_by_one: u64 = old.iter().zip(&new).map(|(old, new)| replace64([*old], [*new])).sum();
+        prop_assert_eq!(update(checksum, replace64(old, new)), update(checksum, one_by_one));
+        let halves = |word: u64| [(word >> 32) as u32, word as u32];
+        let halved: u64 =
+            old.iter().zip(&new).flat_map(|(old, new)| halves(*old).into_iter().zip(halves(*new))).map(|(old, new)| replace32(old, new)).sum();
+        prop_assert_eq!(update(checksum, replace64(old, new)), update(checksum, halved));
     }
 
     #[test]
