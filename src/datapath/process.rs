@@ -233,11 +233,20 @@ impl Scratch {
         self.v6.guess_own(conntrack.table(), packets);
     }
 
+    /// Pass 2 of IPv6, later.
     #[inline(always)]
     fn ask_for_second_lines(&self, conntrack: &Conntrack, from: usize, count: usize) {
         if from < count && self.v6.in_group(from / GROUP) != 0 {
-            self.v6.ask_for_second_lines(conntrack.table(), from..count.min(from + GROUP));
+            self.ask_for_second_lines_of_group(conntrack, from..count.min(from + GROUP));
         }
+    }
+
+    #[inline(never)]
+    fn ask_for_second_lines_of_group(&self, conntrack: &Conntrack, packets: Range<usize>) {
+        if self.v4.in_group(packets.start / GROUP) == 0 {
+            return self.v6.ask_for_second_lines(conntrack.table(), packets);
+        }
+        self.v6.ask_for_own_second_lines(conntrack.table(), packets);
     }
 
     /// Pass 3 for packets of a burst.

@@ -220,8 +220,15 @@ impl<F: Lanes> Tuples<F> {
 impl Tuples<V6> {
     /// Asks for the second lines of the entries of packets of one group, a group's time after the first ones: with both at once, memory
     /// is asked for more than it answers side by side.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn ask_for_second_lines(&self, table: &Table<V6>, packets: Range<usize>) {
+        for guess in &self.guesses[packets] {
+            table.prefetch_second_line(*guess);
+        }
+    }
+
+    /// [`Tuples::ask_for_second_lines`] where others are between them.
+    pub(super) fn ask_for_own_second_lines(&self, table: &Table<V6>, packets: Range<usize>) {
         own(self.plain | self.others, packets).for_each(|at| table.prefetch_second_line(self.guesses[at]));
     }
 }
