@@ -73,6 +73,10 @@ pub fn parse_plain(bytes: &[u8]) -> Option<Plain> {
         && be16(head, L3 + ipv4::FRAGMENT) & (ipv4::MORE_FRAGMENTS | ipv4::FRAGMENT_OFFSET) == 0
         && L3 + total <= bytes.len()
         && bytes.len() <= usize::from(u16::MAX);
+    // At once: that it is of the other family is the first thing to be seen.
+    if !is_plain {
+        return None;
+    }
     ipv4::check_source(be64(head, L3 + ipv4::ADDRESSES)).ok()?;
     tcp::check_ports(be32(head, L4)).ok()?;
     let (transport, flags, is_whole) = match head[L3 + ipv4::PROTOCOL] {
@@ -87,8 +91,8 @@ pub fn parse_plain(bytes: &[u8]) -> Option<Plain> {
         }
         _ => return None,
     };
-    let is_right = ipv4::is_fixed_header_right(head[L3..L4].first_chunk()?);
-    (is_plain && is_whole && is_right).then_some(Plain { transport, flags, end: (L3 + total) as u16 })
+    let is_right = is_whole && ipv4::is_fixed_header_right(head[L3..L4].first_chunk()?);
+    is_right.then_some(Plain { transport, flags, end: (L3 + total) as u16 })
 }
 
 /// An IPv6 packet of the plain shape.
@@ -102,6 +106,9 @@ pub fn parse_plain_v6(bytes: &[u8]) -> Option<Plain> {
         && head[L3] >> 4 == 6
         && L4 + payload <= bytes.len()
         && bytes.len() <= usize::from(u16::MAX);
+    if !is_plain {
+        return None;
+    }
     ipv6::check_source(ipv6::addresses(head[L3..L4].first_chunk()?)).ok()?;
     tcp::check_ports(be32(head, L4)).ok()?;
     let (transport, flags, is_whole) = match head[L3 + ipv6::NEXT_HEADER] {
@@ -117,5 +124,5 @@ pub fn parse_plain_v6(bytes: &[u8]) -> Option<Plain> {
         }
         _ => return None,
     };
-    (is_plain && is_whole).then_some(Plain { transport, flags, end: (L4 + payload) as u16 })
+    is_whole.then_some(Plain { transport, flags, end: (L4 + payload) as u16 })
 }

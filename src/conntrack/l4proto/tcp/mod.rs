@@ -138,7 +138,9 @@ pub fn advance_steady<F: Family>(
         return false;
     }
     let words = header[DATA_OFFSET] >> 4;
-    let plain = words == 5 || words == 8 && behind.starts_with(&options::TIMESTAMPS);
+    if words != 5 && !(words == 8 && behind.starts_with(&options::TIMESTAMPS)) {
+        return false;
+    }
     let ack = be32(header, ACKNOWLEDGMENT);
     let window = be16(header, WINDOW);
     let end = be32(header, SEQUENCE).wrapping_add((length - usize::from(words) * 4) as u32);
@@ -149,7 +151,7 @@ pub fn advance_steady<F: Family>(
         .wrapping_add(u32::from(receiver.half.load(Relaxed)) << (receiver.byte.load(Relaxed) & 0xf));
     let room = offered.wrapping_sub(end).cast_signed();
     let unacknowledged = receiver.words[0].load(Relaxed).wrapping_sub(ack);
-    if !plain || (beyond_sent | room) < 0 || unacknowledged > window::MAXACKWINCONST && !window::may_lag(sender, unacknowledged) {
+    if (beyond_sent | room) < 0 || unacknowledged > window::MAXACKWINCONST && !window::may_lag(sender, unacknowledged) {
         return false;
     }
     if (ack != sender.words[1].load(Relaxed) || window != sender.half.load(Relaxed)) && !window::advance_edge(sender, ack, window)
