@@ -3,7 +3,7 @@
 
 # Loaded when something asks for them, as on any Debian: veth, bridge, 8021q, netfilter and IPVS by the kernel, the cards' by init.
 MODULES="virtio_net igb veth bridge 8021q nf_tables nft_chain_nat nft_ct nft_nat nft_masq nft_numgen nft_compat nft_reject_inet
-    nf_conntrack nf_nat ip_vs ip_vs_rr xsk_diag"
+    nf_conntrack nf_nat ip_vs ip_vs_rr xsk_diag pktgen"
 # Programs of the tests. busybox does the rest.
 PROGRAMS="curl ethtool ip iperf3 nft nginx ping tcpdump"
 

@@ -3,6 +3,7 @@
 use super::end::Outgoing;
 use super::{Order, PktgenError, Place, Plan, Protocol, Sender, Sent, Sizes, Watch, now};
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -49,30 +50,28 @@ impl KernelGenerator {
         let (first, addresses) = plan.addresses();
         let mac = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
         let six = if plan.is_ipv6() { "6" } else { "" };
-        // Of each address as many ports as there are flows for; the module draws both at random.
-        let used = plan.flows.min(addresses);
-        let last = 1023 + plan.flows.div_ceil(used).max(1);
-        let source_last = match first {
-            std::net::IpAddr::V4(first) => std::net::Ipv4Addr::from_bits(first.to_bits() + used - 1).to_string(),
-            std::net::IpAddr::V6(first) => first.to_string(),
-        };
+        // Of each address as many ports as there are flows for; the module draws both at random, and never the last. In IPv6 it has one source.
+        let used = if plan.is_ipv6() { 1 } else { plan.flows.min(addresses) };
+        let behind = (1024 + plan.flows.div_ceil(used).max(1)).min(65535);
         let mut commands = vec![
             format!("count {}", if order.limit == u64::MAX { 0 } else { order.limit }),
             format!("pkt_size {}", plan.largest()),
             format!("dst_mac {}", mac(self.out.to)),
             format!("src_mac {}", mac(self.out.from)),
             format!("dst{six} {}", plan.vip.ip()),
-            format!("src{six}_min {first}"),
-            format!("src{six}_max {source_last}"),
             "udp_src_min 1024".to_owned(),
-            format!("udp_src_max {}", last + 1),
+            format!("udp_src_max {behind}"),
             format!("udp_dst_min {}", plan.vip.port()),
             format!("udp_dst_max {}", plan.vip.port()),
             "flag UDPSRC_RND".to_owned(),
             "flag UDPCSUM".to_owned(),
         ];
-        if !plan.is_ipv6() {
-            commands.push("flag IPSRC_RND".to_owned());
+        match first {
+            IpAddr::V4(first) => {
+                let behind = Ipv4Addr::from_bits(first.to_bits().saturating_add(used));
+                commands.extend([format!("src_min {first}"), format!("src_max {behind}"), "flag IPSRC_RND".to_owned()]);
+            }
+            IpAddr::V6(first) => commands.push(format!("src6 {first}")),
         }
         if let Some(rate) = order.profile.rate(0) {
             commands.push(format!("ratep {}", rate as u64));

@@ -197,6 +197,10 @@ fn the_kernel_s_generator_is_told_what_to_send() {
     for wanted in ["count 1000", "pkt_size 508", "dst_mac 02:00:00:00:00:01", "dst 10.0.0.100", "udp_dst_min 80", "ratep 1000"] {
         assert!(commands.iter().any(|command| command == wanted), "{wanted}: {commands:?}");
     }
+    let six = tests::plan(Protocol::Udp, true, Sizes::Smallest, false);
+    let commands = KernelGenerator::at(directory.path(), &place, &six, &OUT, None).unwrap().commands(&order(0, false));
+    assert!(commands.iter().any(|command| command.starts_with("src6 ")), "the module has no src6_min: {commands:?}");
+    assert!(commands.iter().all(|command| !command.starts_with("src_min") && !command.starts_with("src_max")), "{commands:?}");
     assert_eq!(packets_so_far(sofar), Some(1000));
     assert_eq!(packets_so_far("nothing"), None);
 }

@@ -12,6 +12,7 @@ mod carriers;
 mod channels;
 mod comparison;
 mod ends;
+mod generator;
 mod guest;
 mod homes;
 mod modes;
@@ -25,7 +26,10 @@ use std::process::ExitCode;
 /// What runs in each guest, in this order.
 fn scenarios(guest: &str) -> Vec<Scenario> {
     match guest {
-        "virtio" => [vec![modes::without_zero_copy(), service::two_arms(1)], others(1)].into_iter().flatten().collect(),
+        "virtio" => {
+            let own = vec![modes::without_zero_copy(), service::two_arms(1), generator::of_the_kernel(1)];
+            own.into_iter().chain(others(1)).collect()
+        }
         "virtio-ends" => ends::scenarios(1),
         "igb" => vec![queues::scenario(), service::two_arms(4)],
         "igb-others" => others(4),
