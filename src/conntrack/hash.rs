@@ -15,13 +15,31 @@ pub struct HashKey {
     lanes: Lanes,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Lanes {
+/// Vectors that tuples are hashed in, the narrowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lanes {
+    /// None: one tuple after the other, by the instructions of every x86-64, or of another architecture.
     Baseline,
+    /// Of four words.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// Of eight words.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+}
+
+impl Lanes {
+    /// Those that this machine has, the narrowest first.
+    pub fn here() -> impl Iterator<Item = Self> {
+        let wider: &[(bool, Self)] = &[
+            #[cfg(target_arch = "x86_64")]
+            (is_x86_feature_detected!("avx2"), Self::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            (is_x86_feature_detected!("avx512f"), Self::Avx512),
+        ];
+        let wider: Vec<_> = wider.iter().filter(|(has, _)| *has).map(|(_, lanes)| *lanes).collect();
+        std::iter::once(Self::Baseline).chain(wider)
+    }
 }
 
 /// Tuples that are hashed side by side; each line of a round is one instruction over all of them with AVX-512.
@@ -54,7 +72,14 @@ impl HashKey {
 
     /// A given key, for replays and tests that must come out the same each time.
     pub fn new(key: [u64; 2]) -> Self {
-        Self { key, lanes: widest_lanes() }
+        Self { key, lanes: Lanes::here().last().unwrap_or(Lanes::Baseline) }
+    }
+
+    /// The same hashes, in vectors no wider than that: for a benchmark of the widths.
+    #[must_use]
+    pub fn at_most(self, widest: Lanes) -> Self {
+        let lanes = Lanes::here().take_while(|lanes| *lanes <= widest).last().unwrap_or(Lanes::Baseline);
+        Self { lanes, ..self }
     }
 
     fn start(&self) -> [u64; 4] {
@@ -85,27 +110,14 @@ impl HashKey {
     pub fn hash_lanes<const N: usize>(&self, words: [&Words; N], hashes: &mut Words) {
         match self.lanes {
             Lanes::Baseline => hash_lanes(self, words, hashes),
-            // SAFETY: `widest_lanes` chose this one because the CPU has AVX2.
+            // SAFETY: `lanes` is one of `Lanes::here`, so the CPU has AVX2.
             #[cfg(target_arch = "x86_64")]
             Lanes::Avx2 => unsafe { avx2::hash_lanes(self, words, hashes) },
-            // SAFETY: `widest_lanes` chose this one because the CPU has AVX-512F.
+            // SAFETY: `lanes` is one of `Lanes::here`, so the CPU has AVX-512F.
             #[cfg(target_arch = "x86_64")]
             Lanes::Avx512 => unsafe { avx512::hash_lanes(self, words, hashes) },
         }
     }
-}
-
-fn widest_lanes() -> Lanes {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return Lanes::Avx512;
-        }
-        if is_x86_feature_detected!("avx2") {
-            return Lanes::Avx2;
-        }
-    }
-    Lanes::Baseline
 }
 
 /// One after the other: without vectors of these words nothing is gained by doing it side by side.
@@ -300,17 +312,6 @@ mod tests {
         }
     }
 
-    /// That this machine has.
-    fn every_width() -> Vec<Lanes> {
-        let mut widths = vec![Lanes::Baseline];
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            widths.push(Lanes::Avx2);
-        }
-        widths.push(widest_lanes());
-        widths
-    }
-
     #[test]
     fn every_width_gives_the_same_hashes() {
         let key = HashKey::random();
@@ -318,10 +319,11 @@ mod tests {
             std::array::from_fn(|lane| (word as u64 ^ !(lane as u64) << 7).wrapping_mul(0x1234_5678_9abc_def1))
         });
         let [first, second, ..] = &words;
-        for lanes in every_width() {
+        for lanes in Lanes::here() {
             let (mut of_two, mut of_five) = ([0; LANES], [0; LANES]);
-            HashKey { lanes, ..key }.hash_lanes([first, second], &mut of_two);
-            HashKey { lanes, ..key }.hash_lanes(words.each_ref(), &mut of_five);
+            assert_eq!(key.at_most(lanes).lanes, lanes);
+            key.at_most(lanes).hash_lanes([first, second], &mut of_two);
+            key.at_most(lanes).hash_lanes(words.each_ref(), &mut of_five);
             for lane in 0..LANES {
                 assert_eq!(of_two[lane], key.hash([first[lane], second[lane]]), "{lanes:?} {lane}");
                 assert_eq!(of_five[lane], key.hash(words.map(|word| word[lane])), "{lanes:?} {lane}");

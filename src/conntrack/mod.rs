@@ -58,7 +58,7 @@ pub use family::{Family, V4, V6};
 pub use floor::Floor;
 pub use fragment::{Datagram, Decision, FragmentLimits, Fragments, Known, Passed};
 pub use free_list::Hoard;
-pub use hash::{HashKey, LANES, Words};
+pub use hash::{HashKey, LANES, Lanes, Words};
 pub use l4proto::TcpState;
 pub use policy::TimeoutPolicy;
 pub use rate::{Rate, SharedBucket};

@@ -10,9 +10,9 @@ use super::flows::{datapath, snapshot};
 use super::measure::median;
 use super::shape::Shape;
 use super::subject::{Random, Subject};
+use super::sweeper::{Spent, control};
 use super::traffic::{DATA, ReplySide};
 use crate::conntrack::{Conntrack, Timeouts};
-use crate::control::Expiry;
 use crate::datapath::{BURST, Datapath};
 use crate::packet::tcp::flag;
 use crate::service::BackendId;
@@ -20,10 +20,9 @@ use crate::worker::Monotonic;
 use anyhow::Context;
 use clap::Args;
 use hdrhistogram::Histogram;
-use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What expiry costs the control thread and the workers
@@ -146,48 +145,6 @@ fn idle(settings: &ExpiryBench) -> anyhow::Result<(f64, f64)> {
         control.join().ok().context("the control thread panicked")?;
         Ok((most.as_secs_f64(), spent.cpu().as_secs_f64() / seconds as f64))
     })
-}
-
-/// What a control thread has done so far. Relaxed, all of it: numbers to be looked at.
-#[derive(Default)]
-struct Spent {
-    cpu_nanos: AtomicU64,
-    expired: AtomicU64,
-}
-
-impl Spent {
-    fn cpu(&self) -> Duration {
-        Duration::from_nanos(self.cpu_nanos.load(Relaxed))
-    }
-}
-
-/// Sweeps as the daemon's control thread does, until it is told to stop.
-fn control(datapath: &Datapath, stop: &AtomicBool, spent: &Spent) {
-    let mut expiry = Expiry::new(Monotonic::now());
-    let first = cpu_time();
-    // Relaxed: the flag is the whole message.
-    while !stop.load(Relaxed) {
-        std::thread::sleep(Duration::from_nanos(expiry.next().nanos_since(Monotonic::now()).min(100_000_000)));
-        let sweep = |budget, now: Monotonic| {
-            let snapshot = datapath.snapshot.load();
-            let swept = datapath.conntrack.sweep(now.millis(), &snapshot.timeouts, budget, &mut |connection| {
-                if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
-                    backend.member.connection_closed();
-                }
-            });
-            spent.expired.fetch_add(swept.ended, Relaxed);
-            swept
-        };
-        expiry.run(Monotonic::now, sweep, || datapath.conntrack.free_swept());
-        let used = u64::try_from((cpu_time() - first).as_nanos()).unwrap_or(u64::MAX);
-        spent.cpu_nanos.store(used, Relaxed);
-    }
-}
-
-/// Of the calling thread.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// A round without expiry, and the one with expiry behind it.

@@ -1,7 +1,7 @@
 //! The load balancer that is measured, and the connections through it.
 
 use super::shape::{Family, Shape, Transport};
-use crate::conntrack::Conntrack;
+use crate::conntrack::{Conntrack, HashKey};
 use crate::datapath::{Datapath, Hooks, NextHop, NextHops, PortId, Route, Routes};
 use crate::schedule::{Kind, Member, Settings, build};
 use crate::service::{Access, Backend, BackendId, Pool, Protocol, Service, ServiceId, Services, Snapshot, SnatPool};
@@ -31,7 +31,12 @@ pub(super) fn client(flow: usize) -> (u32, u16) {
 /// A datapath with room for `flows` connections, counted if `accounting`, to a pool behind one VIP, every next hop resolved. The memory is
 /// taken: pages that the kernel must clear first are a matter of the first minutes of a daemon, not of a new connection.
 pub(super) fn datapath(shape: Shape, flows: usize, accounting: bool) -> anyhow::Result<Datapath> {
-    let conntrack = Conntrack::new(flows)?;
+    hashed_by(HashKey::random(), shape, flows, accounting)
+}
+
+/// The same, with tuples hashed under this key.
+pub(super) fn hashed_by(key: HashKey, shape: Shape, flows: usize, accounting: bool) -> anyhow::Result<Datapath> {
+    let conntrack = Conntrack::with_key(flows, key)?;
     Ok(Datapath {
         conntrack: if accounting { conntrack.with_accounts()? } else { conntrack }.populated()?,
         next_hops: next_hops(shape)?,

@@ -1,9 +1,10 @@
 //! The measurement: rounds of the datapath and of the floor, alternating.
 
-use super::flows::datapath;
+use super::flows::hashed_by;
 use super::shape::{Family, Shape};
 use super::subject::Subject;
 use super::traffic::{DATA, ReplySide};
+use super::width::Width;
 use crate::conntrack::{Conntrack, Floor, TableBytes, Tables, V4, V6};
 use crate::datapath::BURST;
 use serde::Serialize;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Figures {
     #[serde(flatten)]
     pub shape: Shape,
+    pub width: Width,
     pub flows: usize,
     /// Nanoseconds a packet of an established connection.
     pub packet_ns: f64,
@@ -35,16 +37,17 @@ pub(super) struct Figures {
 
 impl Figures {
     pub(super) const HEADING: &str =
-        "packets            flows  packet ns     Mpps   floor ns  packet/floor   new conn k/s  bytes/conn  forwarded";
+        "packets        width       flows  packet ns     Mpps   floor ns  packet/floor   new conn k/s  bytes/conn  forwarded";
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shape, flows, packet_ns, mpps, floor_ns, ratio, new_kcps, bytes_a_connection, packets, forwarded } = self;
+        let Self { shape, width, flows, packet_ns, mpps, floor_ns, ratio, new_kcps, bytes_a_connection, packets, forwarded } =
+            self;
         let share = 100.0 * *forwarded as f64 / *packets as f64;
         write!(
             f,
-            "{shape} {flows:>10} {packet_ns:>10.1} {mpps:>8.1} {floor_ns:>10.1} {ratio:>13.2} {new_kcps:>14.0} {bytes_a_connection:>11.1} {share:>9.3}%"
+            "{shape} {width:>6} {flows:>10} {packet_ns:>10.1} {mpps:>8.1} {floor_ns:>10.1} {ratio:>13.2} {new_kcps:>14.0} {bytes_a_connection:>11.1} {share:>9.3}%"
         )
     }
 }
@@ -53,6 +56,7 @@ impl fmt::Display for Figures {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
     pub shape: Shape,
+    pub width: Width,
     /// Connections.
     pub flows: usize,
     /// Rounds that the median is taken over.
@@ -67,8 +71,8 @@ pub(super) struct Load {
 
 /// Opens the connections, then measures the rounds.
 pub(super) fn measure(load: &Load) -> anyhow::Result<Figures> {
-    let Load { shape, flows, rounds, packets, replies, accounting } = *load;
-    let mut subject = Subject::new(shape, datapath(shape, flows, accounting)?)?;
+    let Load { shape, width, flows, rounds, packets, replies, accounting } = *load;
+    let mut subject = Subject::new(shape, hashed_by(width.key()?, shape, flows, accounting)?)?;
     let (sides, opening) = subject.open(flows)?;
     subject.establish(&sides)?;
     let bytes = bytes(&subject.datapath().conntrack, shape.family);
@@ -85,6 +89,7 @@ pub(super) fn measure(load: &Load) -> anyhow::Result<Figures> {
     let (packet_ns, floor_ns) = (median(packet_times), median(floor_times));
     Ok(Figures {
         shape,
+        width,
         flows,
         packet_ns,
         floor_ns,

@@ -1,6 +1,7 @@
 //! `weir bench`: what the datapath costs, from memory, beside the floor that memory itself sets, in one run.
 
 mod access;
+mod balance;
 mod baselines;
 mod cores;
 mod drain;
@@ -8,13 +9,16 @@ mod expiry;
 mod flood;
 mod flows;
 mod health;
+mod latency;
 mod measure;
 mod ports;
 mod schedulers;
 mod shape;
 mod subject;
+mod sweeper;
 mod tables;
 mod traffic;
+mod width;
 
 use super::Outcome;
 use clap::Args;
@@ -22,12 +26,13 @@ use measure::{Figures, Load, measure};
 use serde_json::json;
 use shape::{Family, Shape, Size, Transport};
 use std::io::Write;
+use width::Width;
 
 /// Measure the datapath from memory: no NIC, no privilege.
 ///
 /// Connections are opened by their first packets, then established ones get packets, uniformly at random, through the whole datapath
 /// on one core. In the same run, alternating with it: the floor, which is touching two prefetched random cache lines of equally large
-/// tables. Figures are medians over the rounds. Each family, protocol, size and number of connections that is named is measured with each other.
+/// tables. Figures are medians over the rounds. Each family, protocol, size, number of connections and width that is named is measured with each other.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Bench {
@@ -45,6 +50,9 @@ pub(super) struct Bench {
     /// Sizes: 64 bytes on the wire (IPv6 headers need up to 78), IP packets of 1500 bytes.
     #[arg(long, value_delimiter = ',', default_value = "64")]
     size: Vec<Size>,
+    /// The widest instructions that may be used, as far as this CPU has them: more than one to compare them.
+    #[arg(long, value_delimiter = ',', default_value = "widest")]
+    width: Vec<Width>,
     /// Rounds that the median is taken over.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -67,6 +75,8 @@ pub(super) struct Bench {
 enum Part {
     Flood(flood::Flood),
     Expiry(expiry::ExpiryBench),
+    Balance(balance::Balance),
+    Latency(latency::Latency),
     Schedulers(schedulers::Schedulers),
     Access(access::AccessLists),
     Health(health::HealthBench),
@@ -82,6 +92,8 @@ impl Bench {
             None => self.measure(out)?,
             Some(Part::Flood(flood)) => flood.run(out)?,
             Some(Part::Expiry(expiry)) => expiry.run(out)?,
+            Some(Part::Balance(balance)) => balance.run(out)?,
+            Some(Part::Latency(latency)) => latency.run(out)?,
             Some(Part::Schedulers(schedulers)) => schedulers.run(out)?,
             Some(Part::Access(lists)) => lists.run(out)?,
             Some(Part::Health(health)) => health.run(out)?,
@@ -125,16 +137,18 @@ impl Bench {
             for protocol in &self.protocol {
                 for size in &self.size {
                     let shape = Shape { family: *family, protocol: *protocol, size: *size };
-                    loads.extend(self.flows.iter().map(|flows| self.load(shape, *flows)));
+                    for flows in &self.flows {
+                        loads.extend(self.width.iter().map(|width| self.load(shape, *width, *flows)));
+                    }
                 }
             }
         }
         loads
     }
 
-    fn load(&self, shape: Shape, flows: usize) -> Load {
+    fn load(&self, shape: Shape, width: Width, flows: usize) -> Load {
         let Self { rounds, packets, replies, accounting, .. } = *self;
-        Load { shape, flows, rounds: rounds as usize, packets, replies, accounting }
+        Load { shape, width, flows, rounds: rounds as usize, packets, replies, accounting }
     }
 }
 
@@ -169,7 +183,9 @@ mod tests {
     fn a_small_bench_forwards_every_packet() {
         for accounting in [false, true] {
             let shape = Shape::default();
-            let figures = measure(&Load { shape, flows: 2_000, rounds: 1, packets: 10_000, replies: 50, accounting }).unwrap();
+            let figures =
+                measure(&Load { shape, width: Width::V2, flows: 2_000, rounds: 1, packets: 10_000, replies: 50, accounting })
+                    .unwrap();
             assert_eq!(figures.forwarded, figures.packets);
         }
     }
