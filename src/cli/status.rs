@@ -197,12 +197,19 @@ fn print_replies(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> 
     }
     let sum = |count: fn(&admin::Worker) -> u64| status.workers.iter().map(count).sum::<u64>();
     let (all, home) = (sum(|worker| worker.first_replies), sum(|worker| worker.first_replies_at_home));
-    let (share, homeless) = (100.0 * home as f64 / all.max(1) as f64, sum(|worker| worker.homeless));
+    // Rounded down: 100 means all of them.
+    let (hundredths, homeless) = (10_000 * home / all.max(1), sum(|worker| worker.homeless));
     if all > 0 {
-        lines.push(format!("first replies: {share:.2} % of {all} came in at the worker that has opened the connection"));
+        lines.push(format!(
+            "first replies: {}.{:02} % of {all} came in at the worker that has opened the connection",
+            hundredths / 100,
+            hundredths % 100
+        ));
     }
     if homeless > 0 {
-        lines.push(format!("{homeless} connections have a port of another worker, for no port at home was free"));
+        lines.push(format!(
+            "{homeless} connections were given a port of another worker: none at home was free, or their worker has none"
+        ));
     }
     writeln!(out, "\n{}", lines.join("\n"))
 }

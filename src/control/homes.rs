@@ -33,8 +33,9 @@ pub(super) struct Cards {
 #[derive(Debug)]
 struct Card {
     name: String,
-    /// Queues that are served, from 0 on.
+    /// Queues that are served, from 0 on, and by how many workers.
     queues: u32,
+    workers: usize,
     /// Why not, otherwise.
     rss: Result<Rss, String>,
     spread: Option<Arc<Spread>>,
@@ -44,7 +45,7 @@ impl Cards {
     /// Reads and tells what every interface says. One worker has all replies, and nothing is read for it.
     pub(super) fn read(interfaces: &[Interface], workers: usize, now: Monotonic) -> Self {
         let named = interfaces.iter().map(|interface| (interface.name.clone(), interface.queues));
-        let cards = named.map(|(name, queues)| Card { name, queues, rss: Err(String::new()), spread: None }).collect();
+        let cards = named.map(|(name, queues)| Card { name, queues, workers, rss: Err(String::new()), spread: None }).collect();
         let mut cards = Self { workers, cards, next: Monotonic(u64::MAX), unmapped: 0 };
         if workers > 1 {
             cards.look(ask, now);
@@ -65,7 +66,7 @@ impl Cards {
             let told = ask(&card.name);
             if told != card.rss {
                 changed = true;
-                card.learn(told, self.workers);
+                card.learn(told);
             }
         }
         changed
@@ -73,7 +74,8 @@ impl Cards {
 
     /// For the services of a snapshot; `None`: no interface says how it spreads packets.
     fn homes(&mut self, snapshot: &Snapshot, before: Option<&Homes>) -> Option<Homes> {
-        if self.cards.iter().all(|card| card.spread.is_none()) {
+        // Once there were some, what is taken is noted on: a card that does not answer now may do so again.
+        if self.cards.iter().all(|card| card.spread.is_none()) && before.is_none() {
             return None;
         }
         let spreads = self.cards.iter().map(|card| card.spread.clone()).collect();
@@ -96,10 +98,9 @@ impl Cards {
 }
 
 impl Card {
-    fn learn(&mut self, told: Result<Rss, String>, workers: usize) {
-        let (queues, first) = (self.queues, self.rss.as_ref().is_err_and(String::is_empty));
-        let worker_of = |queue: u32| (queue < queues).then_some(queue as usize % workers);
-        self.spread = told.as_ref().ok().map(|rss| Arc::new(Spread::new(rss, workers, worker_of)));
+    fn learn(&mut self, told: Result<Rss, String>) {
+        let first = self.rss.as_ref().is_err_and(String::is_empty);
+        self.spread = told.as_ref().ok().map(|rss| Arc::new(Spread::new(rss, self.workers, |queue| self.worker_of(queue))));
         self.rss = told;
         let again = if first { "" } else { "from now on " };
         info!("interface {}: {again}{}", self.name, self.describe());
@@ -107,9 +108,27 @@ impl Card {
 
     fn describe(&self) -> String {
         match &self.rss {
-            Ok(rss) => describe(rss),
+            Ok(rss) => format!("{}{}", describe(rss), self.describe_homeless(rss)),
             Err(why) => format!("replies come in at any worker: {why}"),
         }
+    }
+}
+
+impl Card {
+    /// Workers that no entry of the table leads to.
+    fn describe_homeless(&self, rss: &Rss) -> String {
+        let is_led_to = |worker: usize| rss.table.iter().any(|queue| self.worker_of(*queue) == Some(worker));
+        let homeless: Vec<String> =
+            (0..self.workers).filter(|worker| !is_led_to(*worker)).map(|worker| worker.to_string()).collect();
+        if homeless.is_empty() {
+            String::new()
+        } else {
+            format!("; no entry of its table leads to worker {}", homeless.join(", "))
+        }
+    }
+
+    fn worker_of(&self, queue: u32) -> Option<usize> {
+        (queue < self.queues).then_some(queue as usize % self.workers)
     }
 }
 
@@ -184,7 +203,7 @@ mod tests {
     }
 
     fn cards(workers: usize) -> Cards {
-        let card = |name: &str| Card { name: name.to_owned(), queues: 4, rss: Err(String::new()), spread: None };
+        let card = |name: &str| Card { name: name.to_owned(), queues: 4, workers, rss: Err(String::new()), spread: None };
         Cards { workers, cards: vec![card("a"), card("b")], next: Monotonic(0), unmapped: 0 }
     }
 
@@ -211,6 +230,10 @@ mod tests {
             "SNAT ports of TCP/IPv4, TCP/IPv6 are chosen by its RSS key and table, so that replies come in at the worker of their connection; \
              of UDP/IPv4 it hashes the addresses alone, so that no port decides; it does not say what it hashes of UDP/IPv6"
         );
+        assert!(cards.look(|_| Ok(rss(3)), Monotonic(1)));
+        assert!(cards.describe(PortId(1)).unwrap().ends_with("; no entry of its table leads to worker 3"));
+        cards.look(|_| Err("its driver does not tell".to_owned()), Monotonic(2));
+        let told = |port| cards.describe(PortId(port)).unwrap();
         assert_eq!(told(1), "replies come in at any worker: its driver does not tell");
     }
 }

@@ -9,7 +9,7 @@ use super::verdict::Way;
 use super::{Frame, PortId, forward, helped, local_out, postrouting, prerouting};
 use crate::conntrack::l4proto::{self, Step};
 use crate::conntrack::{Direction, EventKind, Found, State, TcpState, Visit};
-use crate::packet::Headers;
+use crate::packet::{Headers, Payload};
 
 /// Pass 3 for one packet, the whole way: of a known connection in a straight line, of a new one through [`open`].
 #[inline(never)]
@@ -92,7 +92,8 @@ fn open<F: Tracked, const HOOKED: bool>(
     let found = postrouting::confirm(context, visit, lookup, (&opening, hop), state, packet)?;
     opening.seats.keep();
     found.entry.set_hop(Direction::Original, context.epoch, id.0);
-    if opening.expected.is_none() {
+    // Of other protocols no card says where replies come in.
+    if opening.expected.is_none() && matches!(headers.payload, Payload::Tcp(_) | Payload::Udp) {
         found.entry.set_opener(context.worker);
     }
     let port = postrouting::leave(context, frame, headers, lookup, &found, hop);

@@ -84,7 +84,7 @@ fn open<'a, F: Tracked, const HOOKED: bool>(
     let reply = home.map(|_| connection.entry.tuple(Direction::Reply));
     let confirmed = table.confirm(connection);
     if let (Confirmed::Clash | Confirmed::Full, Some(homes), Some(reply)) = (&confirmed, context.homes, reply) {
-        homes.release_reply(opening.backend.id, reply.protocol, &reply.view());
+        homes.release_reply(reply.protocol, &reply.view());
     }
     match confirmed {
         Confirmed::Placed(found) => {

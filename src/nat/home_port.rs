@@ -6,12 +6,13 @@ use super::homes::{Home, Source};
 use super::taken_ports::TakenPorts;
 use super::unique_tuple::{Allocation, PAUSE, Sources};
 use crate::conntrack::{Family, Millis, Reserved, Table, Tuple, Unconfirmed};
-use crate::service::Backend;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-/// Ports that are tried toward a port of a backend of which nobody notes what is taken.
-const TRIES: usize = 64;
+/// Ports at home that are tried for one connection toward a port of a backend of which nobody notes what is taken.
+const TRIES: u32 = 64;
+/// SNAT addresses that are looked at for one connection; the next one begins with another.
+const ADDRESSES: usize = 16;
 
 /// A search for one connection.
 pub(super) struct Search<'a, F: Family> {
@@ -21,31 +22,79 @@ pub(super) struct Search<'a, F: Family> {
     pub(super) target: SocketAddr,
     pub(super) snat: Sources<'a>,
     pub(super) home: &'a Home<'a>,
+    /// Another one for each connection.
+    pub(super) number: usize,
+    pub(super) now: Millis,
 }
+
+/// Connections from one SNAT address, and their reply tuple but for its destination port.
+type From<'a, F> = (&'a Source, Tuple<F>);
 
 impl<F: Family> Search<'_, F> {
     /// Gives the connection a reply tuple that comes home. `None`: no port at home is free.
-    pub(super) fn at_home(&self, backend: &Backend, now: Millis) -> Option<Allocation> {
-        let sources = &self.home.toward.sources;
-        // Consecutive connections spread over the addresses.
-        let first = if sources.len() > 1 { backend.next_port_candidate() as usize % sources.len() } else { 0 };
-        let (before, from_there) = sources.split_at(first);
-        from_there.iter().chain(before).find_map(|source| {
-            // An address that the config has lost meanwhile is not given out any more.
-            let reply = self.reply_to_port_0(source).filter(|_| self.snat.has(source.address))?;
-            match self.home.taken(source) {
-                Some(taken) => self.by_map((source, reply), taken, now),
-                None => self.by_trial((source, reply), backend.next_port_candidate()),
+    pub(super) fn at_home(&self) -> Option<Allocation> {
+        let mut tries = TRIES;
+        let found = self.in_turn().find_map(|from| {
+            let hash = self.home.hash_to_port_0(from.0, self.target);
+            match self.home.taken(from.0) {
+                _ if !self.home.pattern.has_home(self.home.worker, hash) => None,
+                Some(taken) => self.by_map(from, hash, taken),
+                None => self.by_trial(from, hash, &mut tries),
             }
+        });
+        if found.is_none() && tries < TRIES {
+            self.home.turn().set_in_vain(self.target.port(), self.now);
+        }
+        found
+    }
+
+    /// Gives the connection one that comes in elsewhere, of those that are not known to be taken.
+    pub(super) fn away(&self) -> Option<Allocation> {
+        self.in_turn().find_map(|from| {
+            let (taken, worker) = (self.home.taken(from.0)?, self.home.worker);
+            let free = Circle::new(taken.next_away(worker), self.snat.ports, |word| !taken.word(word));
+            let (found, next) = self.take(from, taken, free)?;
+            taken.go_on_away_at(worker, next);
+            Some(found)
         })
     }
 
-    fn by_map(&self, (source, reply): (&Source, Tuple<F>), taken: &TakenPorts, now: Millis) -> Option<Allocation> {
-        let worker = self.home.worker;
-        if taken.is_exhausted(worker, now, PAUSE) {
+    /// Some of the SNAT addresses, the first one another for each connection.
+    fn in_turn(&self) -> impl Iterator<Item = From<'_, F>> {
+        let sources = &self.home.toward.sources;
+        let all = (0..sources.len().min(ADDRESSES)).map(|at| (self.number + at) % sources.len());
+        all.filter_map(|at| {
+            // Addresses that the config has got or lost meanwhile wait for the next burst.
+            let source = sources.get(at).filter(|source| self.snat.is_at(at, source.address))?;
+            let protocol = self.connection.entry.state().protocol();
+            Some((source, Tuple::new(protocol, self.target, SocketAddr::new(source.address, 0))?))
+        })
+    }
+
+    #[inline]
+    fn by_map(&self, from: From<'_, F>, hash: u32, taken: &TakenPorts) -> Option<Allocation> {
+        let (pattern, worker) = (self.home.pattern, self.home.worker);
+        if taken.is_exhausted(worker, self.now, PAUSE) {
             return None;
         }
-        let mut free = self.candidates(source, taken.next(worker), |word| taken.word(word));
+        let wanted = |word| pattern.at_home(worker, hash, word) & !taken.word(word);
+        let found = self.take(from, taken, Circle::new(taken.next(worker), self.snat.ports, wanted));
+        let Some((found, next)) = found else {
+            taken.set_exhausted(worker, self.now);
+            return None;
+        };
+        taken.go_on_at(worker, next);
+        Some(found)
+    }
+
+    /// Takes the first of some ports that is free, and says which one is to be tried next.
+    #[inline(always)]
+    fn take(
+        &self,
+        (_, reply): From<'_, F>,
+        taken: &TakenPorts,
+        mut free: impl Iterator<Item = u16>,
+    ) -> Option<(Allocation, u16)> {
         while let Some(port) = free.next() {
             if !taken.claim(port) {
                 continue;
@@ -54,44 +103,45 @@ impl<F: Family> Search<'_, F> {
                 Reserved::Taken => {
                     let next = free.next().unwrap_or(port);
                     self.table.prefetch_tuple(&to_port(reply, next));
-                    taken.go_on_at(worker, next);
-                    return Some(Allocation::Taken);
+                    return Some((Allocation::Taken, next));
                 }
-                // Who has it has it from a time when nobody noted that.
-                Reserved::InUse => taken.release(port),
+                Reserved::InUse => self.learn(to_port(reply, port), taken, port),
                 Reserved::Full => {
                     taken.release(port);
-                    return Some(Allocation::TableFull);
+                    return Some((Allocation::TableFull, port));
                 }
             }
         }
-        taken.set_exhausted(worker, now);
         None
     }
 
-    /// `number` is another one for each connection.
-    fn by_trial(&self, (source, reply): (&Source, Tuple<F>), number: u32) -> Option<Allocation> {
-        let ports = self.snat.ports;
-        let first = *ports.start() + (number as usize % ports.len()) as u16;
-        let mut some = self.candidates(source, first, |_| 0).take(TRIES);
-        some.find_map(|port| match self.table.reserve(self.connection, &to_port(reply, port)) {
-            Reserved::Taken => Some(Allocation::Taken),
-            Reserved::Full => Some(Allocation::TableFull),
-            Reserved::InUse => None,
-        })
+    /// Somebody has a port since a time when nobody noted that. The bit stays if he is alive: it is taken back after his tuple is gone, which it is not
+    /// yet. Who is on his way out was told already, perhaps.
+    #[cold]
+    #[inline(never)]
+    fn learn(&self, reply: Tuple<F>, taken: &TakenPorts, port: u16) {
+        if self.table.look_up(self.table.hash(&reply), &reply).is_none() {
+            taken.release(port);
+        }
     }
 
-    /// The ports at home that are not known to be taken, in a circle from `first` on.
-    #[inline(always)]
-    fn candidates(&self, source: &Source, first: u16, taken: impl Fn(usize) -> u64) -> impl Iterator<Item = u16> {
-        let (pattern, worker) = (self.home.pattern, self.home.worker);
-        let hash = self.home.hash_to_port_0(source, self.target);
-        Circle::new(first, self.snat.ports, move |word| pattern.at_home(worker, hash, word) & !taken(word))
-    }
-
-    /// The reply tuple but for its destination port; `None`: of two families, as which no backend is served.
-    fn reply_to_port_0(&self, source: &Source) -> Option<Tuple<F>> {
-        Tuple::new(self.connection.entry.state().protocol(), self.target, SocketAddr::new(source.address, 0))
+    fn by_trial(&self, (_, reply): From<'_, F>, hash: u32, tries: &mut u32) -> Option<Allocation> {
+        let (pattern, worker, turn) = (self.home.pattern, self.home.worker, self.home.turn());
+        if turn.was_in_vain(self.target.port(), self.now, PAUSE) {
+            return None;
+        }
+        let mut candidates = Circle::new(turn.port(), self.snat.ports, |word| pattern.at_home(worker, hash, word));
+        while *tries > 0 {
+            let port = candidates.next()?;
+            *tries -= 1;
+            turn.tried(port);
+            match self.table.reserve(self.connection, &to_port(reply, port)) {
+                Reserved::Taken => return Some(Allocation::Taken),
+                Reserved::Full => return Some(Allocation::TableFull),
+                Reserved::InUse => {}
+            }
+        }
+        None
     }
 }
 

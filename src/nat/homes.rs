@@ -1,19 +1,21 @@
 //! Homes: where the queues of the cards are known beforehand, each worker takes SNAT ports whose replies come in at its own queues.
 //!
 //! The control thread makes them anew when the config, a card's key or its table changes, and swaps them whole. What is taken of the ports
-//! ([`TakenPorts`]) goes on from one to the next.
+//! ([`TakenPorts`]) and where searches go on ([`Turns`]) is handed on from one to the next.
 
 use super::spread::{Pattern, Spread};
 use super::taken_ports::TakenPorts;
+use super::turns::{Turn, Turns};
 use crate::conntrack::{ConnectionView, TupleView};
 use crate::service::{BackendId, SnatPool};
+use foldhash::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// Most bitmaps of ports, 8 KiB each; toward backends beyond that ports are found by trying.
+/// Most bitmaps of ports, 8 KiB and 128 bytes a worker each; toward backends beyond that ports are found by trying.
 pub const MAPS: usize = 8192;
 
-/// Protocols whose ports cards hash, in the order of [`Source::taken`].
+/// Protocols whose ports cards hash.
 const PROTOCOLS: [u8; 2] = [6, 17];
 
 /// Of all interfaces and backends.
@@ -24,16 +26,21 @@ pub struct Homes {
     spreads: Vec<Option<Arc<Spread>>>,
     /// By [`BackendId`]; `None`: no service leads there.
     toward: Vec<Option<Toward>>,
-    maps: usize,
+    /// By target, not by backend: two pools may have the same one, and who ends a connection knows no more than its tuple.
+    maps: HashMap<Key, Arc<TakenPorts>>,
     unmapped: usize,
 }
+
+/// A backend's address and port, a SNAT address, and the place of a protocol in [`PROTOCOLS`].
+type Key = (SocketAddr, IpAddr, usize);
 
 /// Toward one backend.
 #[derive(Debug)]
 pub(super) struct Toward {
-    pub(super) target: SocketAddr,
+    target: SocketAddr,
     /// In the order of the config.
     pub(super) sources: Box<[Source]>,
+    turns: Arc<Turns>,
 }
 
 /// Connections from one SNAT address to one backend.
@@ -64,10 +71,9 @@ pub struct Served {
 pub struct Home<'a> {
     pub(super) worker: usize,
     pub(super) toward: &'a Toward,
-    pub(super) spread: &'a Spread,
     pub(super) pattern: &'a Pattern,
     homes: &'a Homes,
-    backend: BackendId,
+    spread: &'a Spread,
     interface: usize,
     protocol: u8,
     /// The connection goes to the backend's own port: the place of its protocol in [`PROTOCOLS`].
@@ -86,7 +92,7 @@ impl Homes {
         let mut homes = Self { workers, spreads, ..Self::default() };
         for one in served {
             let at = usize::from(one.backend.0);
-            let toward = homes.toward(one, snat, before.and_then(|before| before.toward.get(at)?.as_ref()));
+            let toward = homes.toward(one, snat, before);
             if homes.toward.len() <= at {
                 homes.toward.resize_with(at + 1, || None);
             }
@@ -95,33 +101,36 @@ impl Homes {
         homes
     }
 
-    fn toward(&mut self, served: &Served, snat: &SnatPool, before: Option<&Toward>) -> Toward {
-        let Served { target, protocols, .. } = *served;
-        let addresses: Vec<IpAddr> = snat.addresses().filter(|address| address.is_ipv4() == target.is_ipv4()).collect();
-        let before = before.filter(|before| before.target == target);
-        let source = |address: IpAddr| {
-            let known = before.and_then(|before| before.sources.iter().find(|source| source.address == address));
+    fn toward(&mut self, served: &Served, snat: &SnatPool, before: Option<&Self>) -> Toward {
+        let Served { backend, target, protocols } = *served;
+        let addresses = snat.addresses().filter(|address| address.is_ipv4() == target.is_ipv4());
+        let sources = addresses.map(|address| {
             let hash =
                 |spread: &Option<Arc<Spread>>| spread.as_ref().map_or(0, |spread| spread.hash_addresses(target.ip(), address));
             let hashes: Box<[u32]> = self.spreads.iter().map(hash).collect();
             let own_hashes =
                 self.spreads.iter().zip(&hashes).map(|(spread, hash)| own_hashes(spread.as_deref(), *hash, target)).collect();
-            let taken = [0, 1].map(|at| {
-                let known = known.and_then(|known| known.taken[at].clone()).filter(|known| known.serves(self.workers));
-                protocols[at].then(|| self.map(known, snat)).flatten()
-            });
+            let taken = [0, 1].map(|at| if protocols[at] { self.map((target, address, at), snat, before) } else { None });
             Source { address, hashes, own_hashes, taken }
-        };
-        Toward { target, sources: addresses.into_iter().map(source).collect() }
+        });
+        let sources = sources.collect();
+        let known = before.and_then(|before| before.toward.get(usize::from(backend.0))?.as_ref());
+        let turns = known.filter(|known| known.turns.workers() == self.workers).map(|known| Arc::clone(&known.turns));
+        Toward { target, sources, turns: turns.unwrap_or_else(|| Arc::new(Turns::new(self.workers, &snat.ports))) }
     }
 
-    fn map(&mut self, known: Option<Arc<TakenPorts>>, snat: &SnatPool) -> Option<Arc<TakenPorts>> {
-        if self.maps == MAPS {
+    fn map(&mut self, key: Key, snat: &SnatPool, before: Option<&Self>) -> Option<Arc<TakenPorts>> {
+        if let Some(map) = self.maps.get(&key) {
+            return Some(Arc::clone(map));
+        }
+        if self.maps.len() == MAPS {
             self.unmapped += 1;
             return None;
         }
-        self.maps += 1;
-        Some(known.unwrap_or_else(|| Arc::new(TakenPorts::new(self.workers, &snat.ports))))
+        let known = before.and_then(|before| before.maps.get(&key)).filter(|known| known.workers() == self.workers);
+        let map = known.map_or_else(|| Arc::new(TakenPorts::new(self.workers, &snat.ports)), Arc::clone);
+        self.maps.insert(key, Arc::clone(&map));
+        Some(map)
     }
 
     /// Combinations of backend, SNAT address and protocol beyond [`MAPS`].
@@ -144,54 +153,37 @@ impl Homes {
         let spread = self.spreads.get(interface)?.as_deref()?;
         let pattern = spread.pattern(target.is_ipv4(), protocol)?;
         let own = place(protocol).filter(|_| toward.target.port() == target.port());
-        (worker < self.workers).then_some(Home {
-            worker,
-            toward,
-            spread,
-            pattern,
-            homes: self,
-            backend,
-            interface,
-            protocol,
-            own,
-        })
+        let home = Home { worker, toward, pattern, homes: self, spread, interface, protocol, own };
+        (worker < self.workers).then_some(home)
     }
 
-    /// A connection is no more in the table, or is about to leave it: its port may be taken.
+    /// A connection has left the table, or is about to: its port may be taken.
     pub fn release(&self, connection: &ConnectionView) {
-        self.release_reply(BackendId(connection.backend), connection.protocol, &connection.reply);
+        self.release_reply(connection.protocol, &connection.reply);
     }
 
     /// As [`Homes::release`], by the tuple backend → SNAT address.
-    pub fn release_reply(&self, backend: BackendId, protocol: u8, reply: &TupleView) {
-        if let Some(taken) = self.taken(backend, protocol, reply) {
+    pub fn release_reply(&self, protocol: u8, reply: &TupleView) {
+        if let Some(taken) = self.taken(protocol, reply) {
             taken.release(reply.destination.port());
         }
     }
 
     /// The port of a tuple backend → SNAT address is taken, so that nobody tries it.
-    pub fn note_taken(&self, backend: BackendId, protocol: u8, reply: &TupleView) {
-        if let Some(taken) = self.taken(backend, protocol, reply) {
+    pub fn note_taken(&self, protocol: u8, reply: &TupleView) {
+        if let Some(taken) = self.taken(protocol, reply) {
             taken.claim(reply.destination.port());
         }
     }
 
-    fn taken(&self, backend: BackendId, protocol: u8, reply: &TupleView) -> Option<&TakenPorts> {
-        let toward = self.toward.get(usize::from(backend.0))?.as_ref().filter(|toward| toward.target == reply.source)?;
-        toward.sources.iter().find(|source| source.address == reply.destination.ip())?.taken(protocol)
+    fn taken(&self, protocol: u8, reply: &TupleView) -> Option<&Arc<TakenPorts>> {
+        self.maps.get(&(reply.source, reply.destination.ip(), place(protocol)?))
     }
 }
 
 fn own_hashes(spread: Option<&Spread>, addresses: u32, target: SocketAddr) -> [u32; 2] {
     let hash = |protocol: u8| Some(spread?.hash_to_port_0(spread?.pattern(target.is_ipv4(), protocol)?, addresses, target));
     PROTOCOLS.map(|protocol| hash(protocol).unwrap_or(0))
-}
-
-impl Source {
-    #[inline]
-    pub(super) fn taken(&self, protocol: u8) -> Option<&TakenPorts> {
-        self.taken[place(protocol)?].as_deref()
-    }
 }
 
 /// That of a protocol in [`PROTOCOLS`].
@@ -201,6 +193,12 @@ fn place(protocol: u8) -> Option<usize> {
 }
 
 impl Home<'_> {
+    /// Where this worker's searches toward this backend go on.
+    #[inline]
+    pub(super) fn turn(&self) -> &Turn {
+        self.toward.turns.of(self.worker)
+    }
+
     /// The hash of a reply of `target` to port 0 of a SNAT address.
     #[inline]
     pub(super) fn hash_to_port_0(&self, source: &Source, target: SocketAddr) -> u32 {
@@ -210,9 +208,9 @@ impl Home<'_> {
         }
     }
 
-    /// Notes a port that was found elsewhere.
+    /// Notes a port that was found without looking at what is taken.
     pub(super) fn note_taken(&self, reply: &TupleView) {
-        self.homes.note_taken(self.backend, self.protocol, reply);
+        self.homes.note_taken(self.protocol, reply);
     }
 
     /// What is known to be taken of a SNAT address; `None`: nothing is, for services on every port.

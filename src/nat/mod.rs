@@ -13,6 +13,7 @@ mod manip_pkt;
 mod seq_adjust;
 mod spread;
 mod taken_ports;
+mod turns;
 mod unique_tuple;
 
 pub use homes::{Home, Homes, MAPS, Served};

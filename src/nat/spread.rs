@@ -32,6 +32,8 @@ pub(super) struct Pattern {
     upper: Box<[u32]>,
     /// By worker, and then by place of the first of 64 ports: those of the 64 that come to it, the first one the lowest bit.
     at_home: Box<[u64]>,
+    /// By worker: whether any entry of the table leads to it.
+    has_home: Box<[bool]>,
     /// Entries of the indirection table, a power of two.
     places: usize,
 }
@@ -95,7 +97,17 @@ impl Pattern {
                 }
             }
         }
-        Self { hashed, upper: (0..WORDS).map(|word| of_port((word * 64) as u16)).collect(), at_home, places }
+        let has_home = (0..workers).map(|worker| owners.contains(&Some(worker))).collect();
+        Self { hashed, has_home, upper: (0..WORDS).map(|word| of_port((word * 64) as u16)).collect(), at_home, places }
+    }
+
+    /// Whether any packet with such a hash to port 0 comes to this worker.
+    #[inline(always)]
+    pub(super) fn has_home(&self, worker: usize, to_port_0: u32) -> bool {
+        match self.hashed {
+            Hashed::Addresses => self.at_home(worker, to_port_0, 0) != 0,
+            Hashed::AddressesAndPorts => self.has_home[worker],
+        }
     }
 
     /// Of 64 ports, those to which packets come to this worker; `to_port_0` is the hash of such a packet to port 0.

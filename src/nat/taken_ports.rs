@@ -5,6 +5,7 @@
 //! other memory is read because of a bit.
 
 use super::spread::WORDS;
+use super::turns::part;
 use crate::conntrack::Millis;
 use crossbeam_utils::CachePadded;
 use std::ops::RangeInclusive;
@@ -20,8 +21,9 @@ pub(super) struct TakenPorts {
 /// One worker's way round.
 #[derive(Debug)]
 struct Round {
-    /// The port that is looked at next.
+    /// The port that is looked at next at home, and away.
     next: AtomicU16,
+    next_away: AtomicU16,
     /// 1 in the upper half, and when none was free in the lower one, in milliseconds; 0: there was one.
     exhausted: AtomicU64,
 }
@@ -30,15 +32,15 @@ impl TakenPorts {
     /// None is taken. The workers begin at ports far from each other.
     pub(super) fn new(workers: usize, ports: &RangeInclusive<u16>) -> Self {
         let round = |worker: usize| {
-            let next = usize::from(*ports.start()) + ports.len() * worker / workers.max(1);
-            CachePadded::new(Round { next: AtomicU16::new(next as u16), exhausted: AtomicU64::new(0) })
+            let [next, next_away] = [part(worker, workers, ports); 2].map(AtomicU16::new);
+            CachePadded::new(Round { next, next_away, exhausted: AtomicU64::new(0) })
         };
         Self { words: (0..WORDS).map(|_| AtomicU64::new(0)).collect(), rounds: (0..workers).map(round).collect() }
     }
 
-    /// Whether it was made for that many workers.
-    pub(super) fn serves(&self, workers: usize) -> bool {
-        self.rounds.len() == workers
+    /// For how many it was made.
+    pub(super) fn workers(&self) -> usize {
+        self.rounds.len()
     }
 
     /// 64 ports, the first one the lowest bit.
@@ -69,6 +71,16 @@ impl TakenPorts {
     #[inline(always)]
     pub(super) fn go_on_at(&self, worker: usize, port: u16) {
         self.rounds[worker].next.store(port, Relaxed);
+    }
+
+    /// Where this worker's search for other workers' ports goes on.
+    pub(super) fn next_away(&self, worker: usize) -> u16 {
+        self.rounds[worker].next_away.load(Relaxed)
+    }
+
+    /// It goes on here.
+    pub(super) fn go_on_away_at(&self, worker: usize, port: u16) {
+        self.rounds[worker].next_away.store(port, Relaxed);
     }
 
     /// Whether this worker found none free less than `pause` milliseconds before `now`.

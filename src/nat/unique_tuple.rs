@@ -51,11 +51,11 @@ impl<'a> From<&'a SnatPool> for Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// Whether an address is one of them.
-    pub(super) fn has(&self, address: IpAddr) -> bool {
+    /// Whether an address is the one at this place of those of its family; or the only one.
+    pub(super) fn is_at(&self, place: usize, address: IpAddr) -> bool {
         match address {
-            IpAddr::V4(address) => self.v4.contains(&address),
-            IpAddr::V6(address) => self.v6.contains(&address),
+            IpAddr::V4(address) => has_at(self.v4, place, &address),
+            IpAddr::V6(address) => has_at(self.v6, place, &address),
         }
     }
 
@@ -65,6 +65,13 @@ impl<'a> Sources<'a> {
             IpAddr::V4(address) => Self { v4: from_ref(address), v6: &[], ports },
             IpAddr::V6(address) => Self { v4: &[], v6: from_ref(address), ports },
         }
+    }
+}
+
+fn has_at<T: PartialEq>(list: &[T], place: usize, one: &T) -> bool {
+    match list {
+        [only] => only == one,
+        several => several.get(place) == Some(one),
     }
 }
 
@@ -98,16 +105,21 @@ pub fn unique_tuple<F: Family>(
     now: Millis,
 ) -> Allocation {
     let Some(home) = home else { return anywhere(table, connection, (backend, target), snat, now) };
-    if let Some(found) = (Search { table, connection, target, snat, home: &home }).at_home(backend, now) {
+    if backend.ports_exhausted((connection.entry.state().protocol(), target.port()), now, PAUSE) {
+        return Allocation::Exhausted;
+    }
+    let search = Search { table, connection, target, snat, home: &home, number: home.turn().next(), now };
+    if let Some(found) = search.at_home() {
         return found;
     }
-    match anywhere(table, connection, (backend, target), snat, now) {
-        Allocation::Taken => {
+    let found = search.away().unwrap_or_else(|| {
+        let found = anywhere(table, connection, (backend, target), snat, now);
+        if found == Allocation::Taken {
             home.note_taken(&connection.entry.tuple(Direction::Reply).view());
-            Allocation::Away
         }
-        none => none,
-    }
+        found
+    });
+    if found == Allocation::Taken { Allocation::Away } else { found }
 }
 
 /// The first that is free of all.

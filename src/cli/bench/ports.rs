@@ -99,7 +99,7 @@ impl Ports {
         for queues in once(None).chain(self.queues.iter().copied().map(Some)) {
             let homes = queues.map(|queues| homes(queues, &room.snapshot));
             if let Some(homes) = &homes {
-                filled.iter().for_each(|(backend, reply)| homes.note_taken(*backend, PROTOCOL, &reply.view()));
+                filled.iter().for_each(|reply| homes.note_taken(PROTOCOL, &reply.view()));
             }
             let (choice_ns, at_home) = room.choose(queues.unwrap_or(1), homes.as_ref())?;
             let home_percent = queues.map(|_| 100.0 * at_home);
@@ -145,7 +145,7 @@ where
     }
 
     /// Takes so many of a hundred ports toward each backend, at random.
-    fn fill(&mut self, percent: u32) -> anyhow::Result<Vec<(BackendId, Tuple<F>)>> {
+    fn fill(&mut self, percent: u32) -> anyhow::Result<Vec<Tuple<F>>> {
         let (mut random, mut filled) = (Random::new(0x9e37_79b9_7f4a_7c15), Vec::new());
         let address = self.snapshot.snat.addresses().next().context("a SNAT address")?;
         for backend in self.snapshot.backends.iter().flatten() {
@@ -158,7 +158,7 @@ where
                 ensure!(taken == Allocation::Taken, "port {port} could not be taken: {taken:?}");
                 let reply = connection.entry.tuple(Direction::Reply);
                 ensure!(matches!(table.confirm(connection), Confirmed::Placed(_)), "a connection could not be confirmed");
-                filled.push((backend.id, reply));
+                filled.push(reply);
             }
         }
         Ok(filled)
