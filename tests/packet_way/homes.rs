@@ -3,10 +3,12 @@
 
 use super::packet::{Packet, SYN, SYN_ACK, tcp, udp};
 use super::world::{BACK, FAMILIES, FRONT, Family, Setup, World};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use weir::conntrack::Millis;
-use weir::datapath::{Counters, Datapath, Fate, Lane, PortId};
+use weir::datapath::{BURST, Counters, Datapath, Fate, Lane, PortId};
 use weir::io::Ports;
 use weir::io::memory::{MemoryPorts, MemorySizes};
 use weir::nat::{Homes, Served, Spread};
@@ -75,6 +77,16 @@ impl Card {
         ports.flush().unwrap();
         let Fate::Transmit(out) = fate else { return None };
         Some(Sent { worker, frame: ports.take_sent(out).remove(0) })
+    }
+
+    /// A first packet comes in at this worker, wherever the card would bring it; the source that it leaves with.
+    fn open_at(&mut self, world: &World, worker: usize, first: &Packet) -> Option<SocketAddr> {
+        let frame = world.arriving(FRONT, first).frame();
+        let Worker { lane, ports, .. } = &mut self.workers[worker];
+        assert!(ports.push(FRONT, &frame));
+        ports.receive(FRONT, &mut |burst| world.datapath.process(lane, burst, world.now));
+        ports.flush().unwrap();
+        ports.take_sent(BACK).first().map(|sent| ends(sent).0)
     }
 
     fn sum(&self, count: fn(&Counters) -> u64) -> u64 {
@@ -277,4 +289,158 @@ fn nothing_is_allocated_for_a_port_at_home() {
     let (fates, allocations) = world.allocations(FRONT, &measured);
     assert!(fates.iter().all(|fate| *fate == Fate::Transmit(BACK)));
     assert_eq!(allocations, 0);
+}
+
+/// Nobody notes what is taken toward the ports of a service on every port. A worker that has all the work does not meet its own ports again.
+#[test]
+fn one_busy_worker_finds_its_ports_by_trying() {
+    for queues in [2, 16] {
+        let world = World::new(Setup { connections: 5000, snat_ports: 1024..=65535, ..Setup::default() });
+        let mut card = Card::new(&world.datapath, table(128, queues), queues);
+        settle(&world, &card);
+        for number in 0..3000 {
+            let first = udp(client(Family::V4, number), Family::V4.any_port_vip(7777));
+            assert!(card.open_at(&world, 1, &first).is_some());
+        }
+        assert_eq!(card.sum(|counters| counters.homeless.get()), 0, "{queues} queues");
+    }
+}
+
+#[test]
+fn snat_addresses_take_turns() {
+    for count in 1..=4 {
+        for vip in [Family::V4.vip(), Family::V4.any_port_vip(7777)] {
+            let world = World::new(Setup { connections: 5000, snat_ports: 1024..=65535, ..Setup::default() });
+            let mut snapshot = Arc::into_inner(World::new(world.setup.clone()).datapath.snapshot.into_inner()).unwrap();
+            snapshot.snat.v4 = (0..count).map(|at| Ipv4Addr::new(10, 2, 0, 200 + at)).collect();
+            world.datapath.snapshot.store(Arc::new(snapshot));
+            let mut card = Card::new(&world.datapath, table(128, 4), 4);
+            settle(&world, &card);
+            let mut given = BTreeMap::new();
+            for number in 0..1200 {
+                let source = card.open_at(&world, number % 4, &udp(client(Family::V4, number), vip)).unwrap();
+                *given.entry(source.ip()).or_insert(0) += 1;
+            }
+            assert_eq!(given.len(), usize::from(count), "{given:?}");
+            assert!(given.values().all(|one| *one >= 1200 / i32::from(count) - 4), "{vip}: {given:?}");
+        }
+    }
+}
+
+/// Two pools may have the same backend: what one takes the other does not try, and what one gives back is free for both.
+#[test]
+fn backends_with_one_address_share_what_is_taken() {
+    const PORTS: std::ops::RangeInclusive<u16> = 30_000..=30_099;
+    let mut world = World::new(Setup { connections: 1000, snat_ports: PORTS, ..Setup::default() });
+    let mut card = Card::new(&world.datapath, vec![0; 128], 2);
+    let served = |ids: &[u16]| -> Vec<Served> {
+        let target = Family::V4.backend();
+        ids.iter().map(|id| Served { backend: BackendId(*id), target, protocols: [true; 2] }).collect()
+    };
+    let publish = |world: &World, card: &Card, ids: &[u16]| {
+        let spread = Arc::new(Spread::new(&card.rss(), 2, |queue| Some(queue as usize)));
+        let (snapshot, before) = (world.datapath.snapshot.load(), world.datapath.homes.load_full());
+        let homes = Homes::new(2, vec![Some(Arc::clone(&spread)), Some(spread)], &snapshot.snat, &served(ids), before.as_deref());
+        world.datapath.homes.store(Some(Arc::new(homes)));
+    };
+    publish(&world, &card, &[0, 7]);
+    let all = |world: &World, card: &mut Card| {
+        let opened = (0..PORTS.len())
+            .filter(|number| card.open_at(world, 0, &udp(client(Family::V4, *number), Family::V4.vip())).is_some());
+        opened.count()
+    };
+    assert_eq!(all(&world, &mut card), PORTS.len());
+    // The id under which they were opened is nobody's any more when they end.
+    publish(&world, &card, &[7]);
+    world.pass(world.timeouts().udp + 1);
+    assert_eq!(world.sweep().len(), PORTS.len());
+    publish(&world, &card, &[0, 7]);
+    assert_eq!(all(&world, &mut card), PORTS.len());
+    assert_eq!(card.sum(|counters| counters.homeless.get()), 0);
+}
+
+/// Workers open the same connections at once in a table that is too small for them, connections are deleted and evicted, and the
+/// card's table changes all the time. At the end every port can be had at home.
+#[test]
+fn no_port_stays_taken_without_a_connection() {
+    const PORTS: std::ops::RangeInclusive<u16> = 30_000..=30_299;
+    const ENOUGH: u64 = 100_000;
+    let mut world = World::new(Setup { connections: 450, snat_ports: PORTS, ..Setup::default() });
+    let mut card = Card::new(&world.datapath, table(128, 4), 4);
+    settle(&world, &card);
+    let frames: Vec<Vec<u8>> = FAMILIES
+        .iter()
+        .flat_map(|family| (0..400).map(move |number| (*family, client(*family, number))))
+        .flat_map(|(family, client)| [tcp(client, family.vip(), SYN), udp(client, family.vip())])
+        .map(|packet| world.arriving(FRONT, &packet).frame())
+        .collect();
+    let (clock, counters) = (AtomicU32::new(world.now.0), card.workers.iter().map(|worker| Arc::clone(&worker.counters)));
+    let counters: Vec<_> = counters.collect();
+    let opened = || counters.iter().map(|counters| counters.new_connections.get()).sum::<u64>();
+    let (datapath, rss, timeouts) = (&world.datapath, card.rss(), world.policy());
+    let served: Vec<Served> = world
+        .backends
+        .iter()
+        .map(|backend| Served { backend: backend.id, target: backend.address(), protocols: [true; 2] })
+        .collect();
+    std::thread::scope(|scope| {
+        for Worker { lane, ports, .. } in &mut card.workers {
+            let (clock, frames, opened) = (&clock, &frames, &opened);
+            scope.spawn(move || {
+                for round in 0.. {
+                    if opened() >= ENOUGH {
+                        return;
+                    }
+                    // All of them go through the same list: they meet.
+                    (0..BURST).for_each(|at| assert!(ports.push(FRONT, &frames[(round * 31 + at * 7) % frames.len()])));
+                    let now = Millis(clock.load(Ordering::Relaxed));
+                    ports.receive(FRONT, &mut |burst| datapath.process(lane, burst, now));
+                    ports.flush().unwrap();
+                    ports.take_sent(BACK);
+                }
+            });
+        }
+        for round in 0usize.. {
+            if opened() >= ENOUGH {
+                return;
+            }
+            let now = Millis(clock.fetch_add(40, Ordering::Relaxed));
+            let mut other = rss.clone();
+            other.table.rotate_left(round % 7);
+            let spread = Arc::new(Spread::new(&other, 4, |queue| Some(queue as usize)));
+            let (snapshot, before) = (datapath.snapshot.load(), datapath.homes.load_full());
+            let homes = Homes::new(4, vec![Some(Arc::clone(&spread)), Some(spread)], &snapshot.snat, &served, before.as_deref());
+            datapath.homes.store(Some(Arc::new(homes)));
+            let client = client(Family::V4, round % 400);
+            datapath.conntrack.delete((17, client, Family::V4.vip()), now, &timeouts);
+            let homes = datapath.homes.load_full().unwrap();
+            datapath.conntrack.sweep(now, &timeouts, 1 << 12, &mut |view| homes.release(view));
+            datapath.conntrack.free_swept();
+        }
+    });
+    world.now = Millis(clock.load(Ordering::Relaxed));
+    card.table = vec![0; 128];
+    settle(&world, &card);
+    for family in FAMILIES {
+        for make in MAKERS {
+            end_all(&mut world);
+            let before = card.sum(|counters| counters.homeless.get());
+            for number in 0..PORTS.len() {
+                let went = card.open_at(&world, 0, &make(client(family, 3000 + number), family.vip()));
+                assert!(went.is_some(), "{family:?}, connection {number}");
+            }
+            assert_eq!(card.sum(|counters| counters.homeless.get()), before, "{family:?}");
+        }
+    }
+}
+
+fn end_all(world: &mut World) {
+    for _ in 0..3 {
+        world.pass(600_000_000);
+        let (timeouts, homes) = (world.policy(), world.datapath.homes.load_full().unwrap());
+        let conntrack = &world.datapath.conntrack;
+        while !conntrack.sweep(world.now, &timeouts, 1 << 20, &mut |view| homes.release(view)).wrapped {}
+        conntrack.free_swept();
+    }
+    assert_eq!(world.datapath.conntrack.count(), 0);
 }
