@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # sudo scripts/pktgen.sh [--quick] [--seconds S] [--rate PPS] [--highest PPS] [--sender live-frames|af-xdp]
 #
-# The main profiles of `weir pktgen` through a weir between two veth pairs: a fixed rate, both ways, IMIX, IPv6, TCP, a SYN flood, a ramp, and
+# The main profiles of `weir pktgen` through a weir between two veth pairs: a fixed rate, many flows, large packets, both ways, IMIX, IPv6, TCP, a SYN flood,
+# a ramp, the other senders (the kernel's pktgen where the kernel has it), and
 # the search for the highest rate without loss (RFC 2544, section 26.1). One line each: what was sent and received a second, what was
 # lost, and how long it was on the way.
 #
@@ -94,10 +95,13 @@ for _ in $(seq 100); do
     sleep 0.1
 done
 
-# profile NAME ARGUMENTS... : one measurement and its line.
-profile() {
-    local name=$1
-    shift
+# profile NAME ARGUMENTS... : one measurement and its line, by the sender that is asked for.
+profile() { profile_by "$sender" "$@"; }
+
+# profile_by SENDER NAME ARGUMENTS... : the same by another one.
+profile_by() {
+    local sender=$1 name=$2
+    shift 2
     "$weir" pktgen --namespace "$prefix-client" --interface c0 --sink-namespace "$prefix-server" --sink s0 \
         --to 02:00:00:00:00:22 --sender "$sender" --json "$@" >"$directory/answer.json" ||
         die "$name failed; weir says: $(tail -3 "$directory/weir.log")"
@@ -118,10 +122,20 @@ printf '%-22s %11s %12s %9s %9s %9s %9s %9s\n' profile offered/s received/s lost
 vip4=10.1.0.100:80 vip6='[fd00:1::100]:80'
 fixed=(--rate "$rate" --duration "$seconds")
 profile "UDP" --vip $vip4 "${fixed[@]}"
+profile "UDP, 100,000 flows" --vip $vip4 "${fixed[@]}" --flows 100000
+profile "UDP, 1518 bytes" --vip $vip4 "${fixed[@]}" --size 1518
 profile "UDP, both ways" --vip $vip4 "${fixed[@]}" --echo
 profile "UDP, IMIX" --vip $vip4 "${fixed[@]}" --size imix
 profile "UDP, IPv6, both ways" --vip "$vip6" "${fixed[@]}" --echo
 profile "TCP, both ways" --vip $vip4 "${fixed[@]}" --protocol tcp --echo
 profile "SYN flood" --vip $vip4 "${fixed[@]}" --syn-flood
+for other in live-frames af-xdp; do
+    [ "$other" = "$sender" ] || profile_by $other "UDP, $other" --vip $vip4 "${fixed[@]}"
+done
+if [ -e /proc/net/pktgen ] || modprobe --quiet pktgen 2>/dev/null; then
+    profile_by kernel "UDP, kernel's pktgen" --vip $vip4 "${fixed[@]}"
+else
+    printf '%-22s %s\n' "UDP, kernel's pktgen" "this kernel has no module pktgen"
+fi
 profile "ramp to twice the rate" --vip $vip4 --ramp "$((rate / 10)):$((rate * 2)):$seconds"
 profile "search, no loss" --vip $vip4 --search --rate "$highest" --duration "$seconds"

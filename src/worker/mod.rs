@@ -17,7 +17,7 @@ pub use idle::{Idle, Next, WhenIdle};
 pub use orders::Orders;
 pub use pipeline::{Balancer, Pipeline};
 pub use resolver::{Resolver, Unresolved};
-pub use rounds::{Rounds, Shared};
+pub use rounds::{Round, Rounds, Shared};
 pub use thread::{StartError, Worker, WorkerSettings};
 
 #[cfg(test)]

@@ -29,7 +29,16 @@ pub struct Shared {
     pub orders: Orders,
 }
 
-/// The state of the loop; [`Rounds::round`] is its body. It reads time only through the clock that it is given.
+/// What a round did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    /// How many frames there were.
+    pub frames: usize,
+    /// When the last of them had left, if nothing was done behind that: the next round may begin with it.
+    pub ended: Option<Monotonic>,
+}
+
+/// The state of the loop; [`Rounds::round_from`] is its body. It reads time only through the clock that it is given.
 #[derive(Debug)]
 pub struct Rounds<P, D> {
     ports: P,
@@ -51,10 +60,14 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
         Self { ports, pipeline, pending, gather, errands, shared, resolver, statistics_at: Monotonic(0) }
     }
 
-    /// A burst from each port that has one, or a few where more wait. Returns how many frames there were. The clock is read once, and once
-    /// more a port that had frames.
+    /// As [`Rounds::round_from`], from now on; how many frames there were.
     pub fn round(&mut self, clock: &impl Fn() -> Monotonic) -> usize {
-        let mut start = clock();
+        self.round_from(clock(), clock).frames
+    }
+
+    /// A burst from each port that has one, or a few where more wait. `start` is now, or when the round before ended. The clock is read once a port
+    /// that had frames.
+    pub fn round_from(&mut self, mut start: Monotonic, clock: &impl Fn() -> Monotonic) -> Round {
         let mut frames = 0;
         for port in 0..self.ports.count() {
             let (bursts, received) = self.bursts(PortId(port as u8), start);
@@ -69,23 +82,34 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
         if frames == 0 && self.ports.transmitting() {
             self.flush();
         }
+        let did_more = self.tend(start);
+        Round { frames, ended: (frames > 0 && !did_more).then_some(start) }
+    }
+
+    /// What is not a burst. Whether there was any.
+    fn tend(&mut self, start: Monotonic) -> bool {
+        let mut did_any = false;
         if !self.pending.is_empty() {
             self.pending.revisit(&mut self.ports, &mut self.pipeline, start.both());
             self.flush();
+            did_any = true;
         }
         if !self.gather.is_empty() {
             self.gather.revisit(&mut self.ports, &mut self.pipeline, &mut self.pending, start.both());
             self.flush();
+            did_any = true;
         }
         if self.errands.are_due(&self.shared.orders, start.millis()) {
             self.errands.run(&self.shared.orders, &mut self.ports, &mut self.pipeline, start.millis());
             self.flush();
+            did_any = true;
         }
         if start.nanos_since(self.statistics_at) >= STATISTICS_EVERY {
             self.statistics_at = start;
             self.ports.refresh_statistics();
+            did_any = true;
         }
-        frames
+        did_any
     }
 
     /// Bursts of a port until one is not full: nothing waits behind that. How many there were, and how many frames in them.

@@ -151,9 +151,12 @@ fn pin(core: Option<usize>) -> io::Result<()> {
 }
 
 fn run<P: Ports, D: Pipeline>(mut rounds: Rounds<P, D>, mut idle: Idle, stop: &AtomicBool) {
+    let mut ended = None;
     while !stop.load(Relaxed) {
-        let frames = rounds.round(&Monotonic::now);
-        match idle.after(frames, rounds.unfinished()) {
+        // The end of a burst is the beginning of what follows it at once: a busy worker reads the clock once a burst.
+        let round = rounds.round_from(ended.unwrap_or_else(Monotonic::now), &Monotonic::now);
+        ended = round.ended;
+        match idle.after(round.frames, rounds.unfinished()) {
             Next::Again => std::hint::spin_loop(),
             Next::Sleep(timeout) => rounds.sleep(timeout),
         }
