@@ -122,7 +122,7 @@ printf '%-22s %11s %12s %9s %9s %9s %9s %9s\n' profile offered/s received/s lost
 vip4=10.1.0.100:80 vip6='[fd00:1::100]:80'
 fixed=(--rate "$rate" --duration "$seconds")
 profile "UDP" --vip $vip4 "${fixed[@]}"
-profile "UDP, 100,000 flows" --vip $vip4 "${fixed[@]}" --flows 100000
+profile "UDP, 50,000 flows" --vip $vip4 "${fixed[@]}" --flows 50000
 profile "UDP, 1518 bytes" --vip $vip4 "${fixed[@]}" --size 1518
 profile "UDP, both ways" --vip $vip4 "${fixed[@]}" --echo
 profile "UDP, IMIX" --vip $vip4 "${fixed[@]}" --size imix
