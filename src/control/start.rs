@@ -186,7 +186,7 @@ fn make_datapath(config: &Config, registry: &mut Registry) -> Result<Datapath, S
         next_hops.port(port).set_recompute(interface.checksum == Checksum::Recompute);
     }
     let snapshot = ArcSwap::from_pointee(registry.snapshot(config)?);
-    Ok(Datapath { conntrack, next_hops, snapshot, hooks: Hooks::default(), homes: Arc::default() })
+    Ok(Datapath { conntrack, next_hops, snapshot, hooks: Hooks::default(), homes: Default::default() })
 }
 
 fn make_table(config: &Config) -> io::Result<Conntrack> {

@@ -22,7 +22,7 @@ use crate::nat::tcp_reset;
 use crate::nat::{Homes, Manip};
 use crate::packet::{Headers, Ip, Malformed, Payload, parse};
 use crate::service::Snapshot;
-use arc_swap::{ArcSwap, ArcSwapOption, Cache};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub struct Datapath {
     /// Handlers registered by a user of the library; before the first burst.
     pub hooks: Hooks,
     /// Where the queues of the cards are known, whose SNAT ports are whose; swapped whole by the control thread.
-    pub homes: Arc<ArcSwapOption<Homes>>,
+    pub homes: ArcSwapOption<Homes>,
 }
 
 /// What one worker keeps from burst to burst. Not shared.
@@ -48,7 +48,6 @@ pub struct Lane {
     teller: Teller,
     icmp_limit: IcmpLimit,
     reset_limit: IcmpLimit,
-    homes: Cache<Arc<ArcSwapOption<Homes>>, Option<Arc<Homes>>>,
     worker: u8,
     scratch: Box<Scratch>,
     /// What this worker counts.
@@ -93,8 +92,7 @@ impl Datapath {
         let icmp_limit = IcmpLimit::new(icmp_limit::RATE, icmp_limit::BURST, Millis::default());
         let reset_limit = IcmpLimit::new(tcp_reset::RATE, tcp_reset::BURST, Millis::default());
         let (walker, teller) = (self.conntrack.walker()?, self.conntrack.teller());
-        let homes = Cache::new(Arc::clone(&self.homes));
-        Some(Lane { walker, teller, icmp_limit, reset_limit, homes, worker: 0, scratch: Box::new(scratch), counters })
+        Some(Lane { walker, teller, icmp_limit, reset_limit, worker: 0, scratch: Box::new(scratch), counters })
     }
 
     /// Decides the fate of each frame of a burst and rewrites those that go on.
@@ -113,7 +111,7 @@ impl Datapath {
 
     fn process_bursts<const HOOKED: bool>(&self, lane: &mut Lane, frames: &mut [Frame<'_>], now: Now) {
         let snapshot = self.snapshot.load();
-        let homes = lane.homes.load();
+        let homes = self.homes.load();
         for burst in frames.chunks_mut(BURST) {
             let mut context = Context::<HOOKED> {
                 datapath: self,

@@ -194,7 +194,7 @@ impl World {
             next_hops: next_hops(&setup),
             snapshot: ArcSwap::from_pointee(snapshot(&setup, &backends)),
             hooks: Hooks::default(),
-            homes: Arc::default(),
+            homes: Default::default(),
         };
         let counters = Arc::new(Counters::default());
         let lane = datapath.lane(Arc::clone(&counters)).unwrap();

@@ -42,7 +42,7 @@ pub(super) fn hashed_by(key: HashKey, shape: Shape, flows: usize, accounting: bo
         next_hops: next_hops(shape)?,
         snapshot: arc_swap::ArcSwap::from_pointee(snapshot(shape, flows)),
         hooks: Hooks::default(),
-        homes: Arc::default(),
+        homes: Default::default(),
     })
 }
 

@@ -73,7 +73,7 @@ impl Machine {
             next_hops: next_hops(config)?,
             snapshot,
             hooks: Hooks::default(),
-            homes: Arc::default(),
+            homes: Default::default(),
         });
         let shared = Arc::new(Shared::default());
         let sizes = MemorySizes { ports: 1, frames: 2 * BURST, room: ROOM, tx_ring: BURST };
