@@ -28,7 +28,7 @@ pub struct Worker {
     pub waiting: u64,
     /// Connections confirmed.
     pub new_connections: u64,
-    /// Of them, those whose SNAT port lets replies come in at another worker, because no port at home was free; only where the queues of the
+    /// Of them, those whose SNAT port lets replies come in at another worker, because no port at home was free or it has none; only where the queues of the
     /// cards are known beforehand.
     #[serde(default)]
     pub homeless: u64,

@@ -26,7 +26,7 @@ pub struct Counters {
     pub waiting: Counter,
     /// Connections confirmed.
     pub new_connections: Counter,
-    /// Of them, those that got a SNAT port whose replies come in at another worker, because none at home was free; only where homes are known.
+    /// Of them, those that got a SNAT port whose replies come in at another worker, because none at home was free or it has none; only where homes are known.
     pub homeless: Counter,
     /// Connections whose first reply came in here.
     pub first_replies: Counter,

@@ -189,9 +189,8 @@ mod tests {
     fn key_and_table_are_read_from_behind_the_head() {
         let (toeplitz, table) = understand(&answer()).unwrap();
         let key: Vec<u8> = (128..138).flat_map(|at| [at, 1, 2, 3]).collect();
-        assert_eq!(Some(toeplitz.clone()), Toeplitz::new(&key));
-        let rss = Rss { toeplitz, table, tcp_v4: None, udp_v4: None, tcp_v6: None, udp_v6: None };
-        assert_eq!([0, 1, 127, 128, 0xffff_ff82].map(|hash| rss.queue(hash)), [0, 1, 3, 0, 2]);
+        assert_eq!(Some(toeplitz), Toeplitz::new(&key));
+        assert_eq!(*table, std::array::from_fn::<u32, 128, _>(|entry| entry as u32 % 4));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The control thread makes them anew when the config, a card's key or its table changes, and swaps them whole. What is taken of the ports
 //! ([`TakenPorts`]) and where searches go on ([`Turns`]) is handed on from one to the next.
 
-use super::spread::{Pattern, Spread};
+use super::spread::{Pattern, Spread, TCP, UDP};
 use super::taken_ports::TakenPorts;
 use super::turns::{Turn, Turns};
 use crate::conntrack::{ConnectionView, TupleView};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub const MAPS: usize = 8192;
 
 /// Protocols whose ports cards hash.
-const PROTOCOLS: [u8; 2] = [6, 17];
+const PROTOCOLS: [u8; 2] = [TCP, UDP];
 
 /// Of all interfaces and backends.
 #[derive(Debug, Default)]

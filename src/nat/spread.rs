@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// Words of 64 ports.
 pub(super) const WORDS: usize = 1 << 10;
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
 
 /// How one interface spreads what it receives over the workers.
 #[derive(Debug)]

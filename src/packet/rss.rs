@@ -1,10 +1,6 @@
 //! How a network card spreads received packets over its queues: receive side scaling, the hash's lowest bits looked up in a table.
 
 use super::toeplitz::{Hashed, Toeplitz};
-use std::net::SocketAddr;
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 /// What decides to which queue a card gives a packet of TCP or UDP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,28 +17,4 @@ pub struct Rss {
     pub tcp_v6: Option<Hashed>,
     /// Of UDP over IPv6.
     pub udp_v6: Option<Hashed>,
-}
-
-impl Rss {
-    /// What is hashed of packets of TCP or UDP, by IP protocol number, over a family; `None` also for other protocols.
-    pub fn hashed(&self, is_ipv4: bool, protocol: u8) -> Option<Hashed> {
-        match (is_ipv4, protocol) {
-            (true, TCP) => self.tcp_v4,
-            (true, UDP) => self.udp_v4,
-            (false, TCP) => self.tcp_v6,
-            (false, UDP) => self.udp_v6,
-            _ => None,
-        }
-    }
-
-    /// The queue of a packet, if it can be foretold.
-    pub fn queue_of(&self, protocol: u8, source: SocketAddr, destination: SocketAddr) -> Option<u32> {
-        let hashed = self.hashed(source.is_ipv4(), protocol)?;
-        Some(self.queue(self.toeplitz.hash(source, destination, hashed)?))
-    }
-
-    /// The queue of a packet with this hash.
-    pub fn queue(&self, hash: u32) -> u32 {
-        self.table[hash as usize & (self.table.len() - 1)]
-    }
 }
