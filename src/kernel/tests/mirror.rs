@@ -134,7 +134,7 @@ fn the_kernel_s_state_becomes_next_hops() {
 
     for (destination, gateway) in [("10.9.1.1", address("10.0.0.2")), ("fd09::1", address("fd00::2"))] {
         assert_eq!(hops.find(address(destination)), Err(Unreachable::Unresolved(PortId(3), gateway)));
-        mirror.resolve(&mut netlink, PortId(3), gateway).unwrap();
+        here.run(|| mirror.resolve(&mut netlink, PortId(3), gateway).unwrap());
         let resolved =
             |event: &Event| matches!(event, Event::Neighbour(item) if item.address == gateway && item.resolved().is_some());
         wait_for(&mut monitor, |event| mirror.apply(event, &hops), resolved);
@@ -193,7 +193,7 @@ fn a_changed_link_address_is_noticed() {
     wait_for(&mut monitor, |event| mirror.apply(event, &hops), failed);
     if mac().is_none() {
         // Nobody answered the probes to the old address: the next packet makes the datapath ask anew.
-        mirror.resolve(&mut netlink, PortId(0), gateway).unwrap();
+        here.run(|| mirror.resolve(&mut netlink, PortId(0), gateway).unwrap());
         let resolved =
             |event: &Event| matches!(event, Event::Neighbour(item) if item.address == gateway && item.resolved().is_some());
         wait_for(&mut monitor, |event| mirror.apply(event, &hops), resolved);

@@ -17,16 +17,18 @@ use std::time::{Duration, Instant};
 /// Far longer than anything here takes.
 const WAIT: Duration = Duration::from_secs(20);
 
-/// Two namespaces with a veth pair between them: 10.0.0.1 and fd00::1 on `wire` here, 10.0.0.2 and fd00::2 on `wire` in the peer.
+/// Two namespaces with a veth pair between them: 10.0.0.1, fd00::1 and fe80::1 on `wire` here, 10.0.0.2, fd00::2 and fe80::2 on `wire`
+/// in the peer. All are in use: without a link-local address the kernel would resolve no IPv6 neighbour, and the one that it makes itself is
+/// looked for on the link for a second or two before, in which it may have given up already.
 fn pair() -> Option<(Namespace, Namespace)> {
     let (here, peer) = (Namespace::new()?, Namespace::new()?);
     here.veth("wire", &peer, "wire", "");
     for (namespace, number) in [(&here, 1), (&peer, 2)] {
         namespace.ip(&format!("address add 10.0.0.{number}/24 dev wire"));
-        namespace.ip(&format!("address add fd00::{number}/64 dev wire nodad"));
-    }
-    for (namespace, own) in [(&here, "fd00::1/128"), (&peer, "fd00::2/128")] {
-        namespace.run(|| wait_for_route(own));
+        for network in ["fd00", "fe80"] {
+            namespace.ip(&format!("address add {network}::{number}/64 dev wire nodad"));
+            namespace.run(|| wait_for_route(&format!("{network}::{number}/128")));
+        }
     }
     Some((here, peer))
 }
