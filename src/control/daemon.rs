@@ -18,11 +18,10 @@ use super::workers::{self, Running};
 use super::{StartError, retired, start};
 use crate::admin::Server;
 use crate::config::Config;
-use crate::datapath::Datapath;
+use crate::datapath::{Datapath, connection_closed};
 use crate::health::{Checker, Ward};
 use crate::io::xsk;
 use crate::kernel::{Address, Event, Mirror, Monitor, Netlink};
-use crate::service::BackendId;
 use crate::worker::{Monotonic, Resolver};
 use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
@@ -139,12 +138,7 @@ impl Daemon {
         }
         let sweep = |budget, now: Monotonic| {
             conntrack.sweep(now.millis(), &timeouts, budget, &mut |connection| {
-                if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
-                    backend.member.connection_closed();
-                }
-                if let Some(homes) = &homes {
-                    homes.release(connection);
-                }
+                connection_closed(&snapshot, homes.as_deref(), connection);
             })
         };
         self.expiry.run(Monotonic::now, sweep, || conntrack.free_swept());

@@ -10,7 +10,7 @@ use super::registry;
 use super::throng::{Throng, log};
 use crate::config::Config;
 use crate::conntrack::{Culled, Cursor, DestroyReason, Glimpse, Sentence, TimeoutPolicy};
-use crate::datapath::Datapath;
+use crate::datapath::{Datapath, connection_closed};
 use crate::nat::tcp_reset::TcpReset;
 use crate::service::{Backend, BackendId, Drain, Shown, Snapshot};
 use crate::worker::{Monotonic, Orders};
@@ -261,12 +261,7 @@ impl Draining {
                 _ => Sentence::Spare,
             };
             let mut ended = |culled: Culled| {
-                if let Some(backend) = snapshot.backend(BackendId(culled.connection.backend)) {
-                    backend.member.connection_closed();
-                }
-                if let Some(homes) = &homes {
-                    homes.release(&culled.connection);
-                }
+                connection_closed(&snapshot, homes.as_deref(), &culled.connection);
                 for parting in culled.partings.into_iter().flatten() {
                     let (source, destination) = (parting.source, parting.destination);
                     let (sequence, acknowledgment) = (parting.sequence, parting.acknowledgment);

@@ -6,6 +6,7 @@
 mod admission;
 mod answer;
 mod burst;
+mod closed;
 mod counters;
 mod defrag;
 mod drop_reason;
@@ -31,6 +32,7 @@ mod tuples;
 mod verdict;
 
 pub use burst::{BURST, Fate, Frame, MAX_PORTS, PortId};
+pub use closed::connection_closed;
 pub use counters::{Counter, Counters};
 pub use drop_reason::{DROP_REASONS, DropReason};
 pub use hook::{Handler, Hook, Hooks, Packet, priority};

@@ -9,14 +9,13 @@ use super::process::Context;
 use super::tracked::Tracked;
 use super::tuples::Lookup;
 use super::verdict::{Verdict, Way};
-use super::{DropReason, Frame, PortId, expected};
+use super::{DropReason, Frame, PortId, connection_closed, expected};
 use crate::conntrack::l4proto::{self, L4Proto, Packet as Whole, gre::Gre};
 use crate::conntrack::{
     Confirmed, ConnectionView, DestroyReason, Direction, EventKind, Found, Owner, Room, State, Table, Unconfirmed, Visit,
 };
 use crate::nat::{Allocation, Home, Sources, manip_pkt, recompute_checksum, unique_tuple};
 use crate::packet::Headers;
-use crate::service::BackendId;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Opens a connection, takes a SNAT port for it, and puts it into the table.
@@ -132,12 +131,7 @@ fn make_room<F: Tracked, const HOOKED: bool>(context: &mut Context<'_, HOOKED>, 
     let table = F::table(&context.datapath.conntrack);
     let mut closed = |connection: &ConnectionView| {
         context.datapath.conntrack.conncount().closed(connection);
-        if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
-            backend.member.connection_closed();
-        }
-        if let Some(homes) = homes {
-            homes.release(connection);
-        }
+        connection_closed(snapshot, homes, connection);
     };
     let room = table.early_drop(F::hoard(visit), lookup.hash, snapshot.spared, (now, &snapshot.timeouts), &mut closed);
     let Room::Evicted(evicted) = room else { return };

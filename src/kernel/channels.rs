@@ -1,9 +1,9 @@
 //! Channels (queues), rings and driver of an interface, by the ethtool ioctl.
-#![allow(unsafe_code)] // the ioctl takes a pointer to a structure of its own for each command
+#![allow(unsafe_code)] // promises about structures of <linux/ethtool.h>, see `ethtool`
 
+use super::ethtool::{Request, ioctl};
 use super::{LinkError, usable_link};
 use std::io;
-use std::os::fd::AsRawFd as _;
 
 /// An ethtool request failed.
 #[derive(Debug, thiserror::Error)]
@@ -88,12 +88,6 @@ const GET_FLAGS: u32 = 0x25;
 const GET_CHANNELS: u32 = 0x3c;
 const SET_CHANNELS: u32 = 0x3d;
 
-/// A structure of <linux/ethtool.h> whose first field is the command.
-///
-/// # Safety
-/// It must be `repr(C)`, plain data, and at least as large as what the kernel copies for the commands that it is used with.
-pub(super) unsafe trait Request {}
-
 /// `struct ethtool_channels`
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -152,23 +146,6 @@ const _: () = assert!(size_of::<RawChannels>() == 36 && size_of::<RawRings>() ==
 
 fn ask<T: Request>(interface: &str, action: &'static str, request: &mut T) -> Result<(), ChannelsError> {
     ioctl(interface, request).map_err(|source| ChannelsError::Refused { interface: interface.to_owned(), action, source })
-}
-
-pub(super) fn ioctl<T: Request>(interface: &str, request: &mut T) -> io::Result<()> {
-    // Any socket will do: the ioctl is about the interface, in the socket's network namespace.
-    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
-    // SAFETY: all zeros is a valid ifreq.
-    let mut ifreq: libc::ifreq = unsafe { std::mem::zeroed() };
-    if interface.len() >= ifreq.ifr_name.len() {
-        return Err(io::Error::from_raw_os_error(libc::ENODEV));
-    }
-    for (to, from) in ifreq.ifr_name.iter_mut().zip(interface.bytes()) {
-        *to = from as libc::c_char;
-    }
-    ifreq.ifr_ifru.ifru_data = std::ptr::from_mut(request).cast();
-    // SAFETY: the name is terminated, and `Request` says that the data is as large as the kernel takes it for; both outlive the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut ifreq) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The channels of an interface. Not every driver tells: EOPNOTSUPP.

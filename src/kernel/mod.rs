@@ -7,6 +7,7 @@ mod address;
 mod affinity;
 mod announce;
 mod channels;
+mod ethtool;
 mod inside;
 mod link;
 mod mirror;

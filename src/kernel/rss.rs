@@ -1,7 +1,7 @@
 //! How a network card spreads received packets over its queues: key, indirection table, and what it hashes, by the ethtool ioctl.
-#![allow(unsafe_code)] // promises about structures of <linux/ethtool.h>, see `channels`
+#![allow(unsafe_code)] // promises about structures of <linux/ethtool.h>, see `ethtool`
 
-use super::channels::{Request, ioctl};
+use super::ethtool::{Request, ioctl};
 use crate::packet::rss::Rss;
 use crate::packet::toeplitz::{Hashed, KEY, Toeplitz};
 use std::fmt;

@@ -43,7 +43,7 @@ impl<F: Family> Search<'_, F> {
             }
         });
         if found.is_none() && tries < TRIES {
-            self.home.turn().set_in_vain(self.target.port(), self.now);
+            self.home.turn().set_exhausted(self.target.port(), self.now);
         }
         found
     }
@@ -127,7 +127,7 @@ impl<F: Family> Search<'_, F> {
 
     fn by_trial(&self, (_, reply): From<'_, F>, hash: u32, tries: &mut u32) -> Option<Allocation> {
         let (pattern, worker, turn) = (self.home.pattern, self.home.worker, self.home.turn());
-        if turn.was_in_vain(self.target.port(), self.now, PAUSE) {
+        if turn.is_exhausted(self.target.port(), self.now, PAUSE) {
             return None;
         }
         let mut candidates = Circle::new(turn.port(), self.snat.ports, |word| pattern.at_home(worker, hash, word));

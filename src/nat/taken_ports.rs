@@ -7,6 +7,7 @@
 use super::spread::WORDS;
 use super::turns::part;
 use crate::conntrack::Millis;
+use crate::service::Exhausted;
 use crossbeam_utils::CachePadded;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
@@ -24,16 +25,19 @@ struct Round {
     /// The port that is looked at next at home, and away.
     next: AtomicU16,
     next_away: AtomicU16,
-    /// 1 in the upper half, and when none was free in the lower one, in milliseconds; 0: there was one.
-    exhausted: AtomicU64,
+    /// When none was free at home.
+    exhausted: Exhausted,
 }
+
+/// The only thing that a round can be without: ports at home.
+const AT_HOME: u32 = 0;
 
 impl TakenPorts {
     /// None is taken. The workers begin at ports far from each other.
     pub(super) fn new(workers: usize, ports: &RangeInclusive<u16>) -> Self {
         let round = |worker: usize| {
             let [next, next_away] = [part(worker, workers, ports); 2].map(AtomicU16::new);
-            CachePadded::new(Round { next, next_away, exhausted: AtomicU64::new(0) })
+            CachePadded::new(Round { next, next_away, exhausted: Exhausted::default() })
         };
         Self { words: (0..WORDS).map(|_| AtomicU64::new(0)).collect(), rounds: (0..workers).map(round).collect() }
     }
@@ -86,13 +90,12 @@ impl TakenPorts {
     /// Whether this worker found none free less than `pause` milliseconds before `now`.
     #[inline(always)]
     pub(super) fn is_exhausted(&self, worker: usize, now: Millis, pause: u32) -> bool {
-        let seen = self.rounds[worker].exhausted.load(Relaxed);
-        seen != 0 && now.since(Millis(seen as u32)) < pause
+        self.rounds[worker].exhausted.was(AT_HOME, now, pause)
     }
 
     /// This worker has found none free.
     pub(super) fn set_exhausted(&self, worker: usize, now: Millis) {
-        self.rounds[worker].exhausted.store(1 << 32 | u64::from(now.0), Relaxed);
+        self.rounds[worker].exhausted.note(AT_HOME, now);
     }
 }
 
@@ -116,8 +119,7 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(|worker| taken.next(worker)), [1000, 1100, 1200, 1300]);
         taken.go_on_at(1, 1399);
         assert_eq!([0, 1].map(|worker| taken.next(worker)), [1000, 1399]);
-        taken.set_exhausted(2, Millis(u32::MAX));
-        assert!(taken.is_exhausted(2, Millis(18), 20) && !taken.is_exhausted(2, Millis(19), 20));
-        assert!(!taken.is_exhausted(1, Millis(18), 20));
+        taken.set_exhausted(2, Millis(1));
+        assert!([2, 1].map(|worker| taken.is_exhausted(worker, Millis(2), 20)) == [true, false]);
     }
 }

@@ -1,9 +1,10 @@
 //! Where each worker's searches for a SNAT port toward one backend go on. Each has its own, Relaxed: nobody else reads it.
 
 use crate::conntrack::Millis;
+use crate::service::Exhausted;
 use crossbeam_utils::CachePadded;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
 
 /// By worker, 128 bytes each.
 #[derive(Debug)]
@@ -16,8 +17,8 @@ pub(super) struct Turn {
     count: AtomicU32,
     /// The port that is tried next, where nobody notes what is taken.
     port: AtomicU16,
-    /// 1, a target's port, and when the tries toward it were in vain, in milliseconds; 0: they were not.
-    in_vain: AtomicU64,
+    /// The port of a target toward which tries were in vain.
+    exhausted: Exhausted,
 }
 
 impl Turns {
@@ -61,18 +62,14 @@ impl Turn {
     }
 
     /// Whether tries toward this port of the backend were in vain less than `pause` milliseconds before `now`.
-    pub(super) fn was_in_vain(&self, target: u16, now: Millis, pause: u32) -> bool {
-        let seen = self.in_vain.load(Relaxed);
-        seen >> 32 == key(target) && now.since(Millis(seen as u32)) < pause
+    pub(super) fn is_exhausted(&self, target: u16, now: Millis, pause: u32) -> bool {
+        self.exhausted.was(target.into(), now, pause)
     }
 
-    pub(super) fn set_in_vain(&self, target: u16, now: Millis) {
-        self.in_vain.store(key(target) << 32 | u64::from(now.0), Relaxed);
+    /// Tries toward it were in vain.
+    pub(super) fn set_exhausted(&self, target: u16, now: Millis) {
+        self.exhausted.note(target.into(), now);
     }
-}
-
-fn key(target: u16) -> u64 {
-    1 << 16 | u64::from(target)
 }
 
 #[cfg(test)]
@@ -86,9 +83,7 @@ mod tests {
         assert_eq!([1, 1, 2].map(|worker| turns.of(worker).next()), [0, 1, 0]);
         turns.of(1).tried(u16::MAX);
         assert_eq!((turns.of(1).port(), turns.of(0).port()), (0, 1000));
-        turns.of(2).set_in_vain(80, Millis(u32::MAX));
-        let was = |target, now| turns.of(2).was_in_vain(target, Millis(now), 20);
-        assert!(was(80, 18) && !was(80, 19) && !was(81, 18));
-        assert!(!turns.of(3).was_in_vain(80, Millis(18), 20));
+        turns.of(2).set_exhausted(80, Millis(1));
+        assert!([2, 3].map(|worker| turns.of(worker).is_exhausted(80, Millis(2), 20)) == [true, false]);
     }
 }

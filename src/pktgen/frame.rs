@@ -3,6 +3,7 @@
 use super::Order;
 use super::plan::{FIRST_PORT, PORTS, Plan, Protocol};
 use super::stamp::{self, STAMP};
+use crate::conntrack::l4proto::udp::never_zero;
 use crate::packet::tcp::flag;
 use crate::packet::{checksum, ipv4, ipv6, tcp, udp};
 use std::net::IpAddr;
@@ -63,11 +64,8 @@ impl Writer {
         };
         stamp::write(&mut frame[stamp..], order.tag, sequence, time);
         let covered = checksum::sum(&frame[addresses..stamp + STAMP]) + checksum::pseudo_header(self.plan.number(), payload);
-        let sum = match (self.plan.protocol, !checksum::fold(covered)) {
-            // RFC 768: 0 would say that there is none.
-            (Protocol::Udp, 0) => 0xffff,
-            (_, sum) => sum,
-        };
+        let sum = !checksum::fold(covered);
+        let sum = if self.plan.protocol == Protocol::Udp { never_zero(sum) } else { sum };
         frame[l4 + check..][..2].copy_from_slice(&sum.to_be_bytes());
     }
 

@@ -1,6 +1,6 @@
 //! A backend: the address that connections are sent to, and what is counted about it.
 
-use super::Weight;
+use super::{Exhausted, Weight};
 use crate::conntrack::Millis;
 use crate::schedule::Member;
 use std::net::SocketAddr;
@@ -32,9 +32,8 @@ pub struct Backend {
     hop: AtomicU64,
     /// Where the search for the next free SNAT port goes on.
     port_cursor: AtomicU32,
-    /// Targets for which the search found none: protocol and port in the upper half, with its highest bit set, and the time in
-    /// milliseconds in the lower one; 0 none.
-    exhausted: [AtomicU64; EXHAUSTED],
+    /// Targets for which the search found none.
+    exhausted: [Exhausted; EXHAUSTED],
 }
 
 /// Targets of one backend that are remembered as without a free SNAT port: one for each protocol, more for services on every port.
@@ -104,14 +103,12 @@ impl Backend {
 
     /// Whether every SNAT port toward this port of the backend was found taken less than `pause` milliseconds before `now`.
     pub fn ports_exhausted(&self, (protocol, port): (u8, u16), now: Millis, pause: u32) -> bool {
-        let seen = self.exhausted[exhausted_slot(protocol, port)].load(Relaxed);
-        seen >> 32 == exhausted_key(protocol, port) && now.since(Millis(seen as u32)) < pause
+        self.exhausted[exhausted_slot(protocol, port)].was(target_number(protocol, port), now, pause)
     }
 
     /// Every SNAT port toward this port of the backend was found taken.
     pub fn set_ports_exhausted(&self, (protocol, port): (u8, u16), now: Millis) {
-        let seen = exhausted_key(protocol, port) << 32 | u64::from(now.0);
-        self.exhausted[exhausted_slot(protocol, port)].store(seen, Relaxed);
+        self.exhausted[exhausted_slot(protocol, port)].note(target_number(protocol, port), now);
     }
 }
 
@@ -119,6 +116,6 @@ fn exhausted_slot(protocol: u8, port: u16) -> usize {
     usize::from(port ^ u16::from(protocol)) % EXHAUSTED
 }
 
-fn exhausted_key(protocol: u8, port: u16) -> u64 {
-    1 << 31 | u64::from(protocol) << 16 | u64::from(port)
+fn target_number(protocol: u8, port: u16) -> u32 {
+    u32::from(protocol) << 16 | u32::from(port)
 }

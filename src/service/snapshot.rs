@@ -1,6 +1,7 @@
 //! The snapshot: everything of the config that workers read, swapped whole.
 
 use super::{Backend, BackendId, Services};
+use crate::conntrack::ConnectionView;
 use foldhash::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -49,5 +50,12 @@ impl Snapshot {
     /// The backend that a connection refers to.
     pub fn backend(&self, id: BackendId) -> Option<&Arc<Backend>> {
         self.backends.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// A connection has left the table: its backend has one less.
+    pub fn connection_closed(&self, connection: &ConnectionView) {
+        if let Some(backend) = self.backend(BackendId(connection.backend)) {
+            backend.member.connection_closed();
+        }
     }
 }

@@ -15,7 +15,6 @@ use super::traffic::{DATA, ReplySide};
 use crate::conntrack::{Conntrack, Timeouts};
 use crate::datapath::{BURST, Datapath};
 use crate::packet::tcp::flag;
-use crate::service::BackendId;
 use crate::worker::Monotonic;
 use anyhow::Context;
 use clap::Args;
@@ -212,9 +211,7 @@ fn drain(datapath: &Datapath, established: usize) {
     while conntrack.count() > established {
         let snapshot = datapath.snapshot.load();
         conntrack.sweep(Monotonic::now().millis(), &snapshot.timeouts, 1 << 16, &mut |connection| {
-            if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
-                backend.member.connection_closed();
-            }
+            snapshot.connection_closed(connection)
         });
     }
 }

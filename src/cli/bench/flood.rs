@@ -11,7 +11,6 @@ use super::traffic::{DATA, ReplySide, is_forwarded};
 use crate::conntrack::{Conntrack, Millis};
 use crate::datapath::BURST;
 use crate::packet::tcp::flag;
-use crate::service::BackendId;
 use anyhow::{Context, ensure};
 use clap::Args;
 use serde::Serialize;
@@ -190,9 +189,7 @@ fn sweep(
     while !stop.load(Relaxed) {
         let snapshot = snapshot.load();
         let swept = conntrack.sweep(Millis(clock.load(Relaxed)), &snapshot.timeouts, 4096, &mut |connection| {
-            if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
-                backend.member.connection_closed();
-            }
+            snapshot.connection_closed(connection)
         });
         expired += swept.ended;
         if swept.wrapped {

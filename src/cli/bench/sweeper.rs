@@ -2,7 +2,6 @@
 
 use crate::control::Expiry;
 use crate::datapath::Datapath;
-use crate::service::BackendId;
 use crate::worker::Monotonic;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -32,11 +31,9 @@ pub(super) fn control(datapath: &Datapath, stop: &AtomicBool, spent: &Spent) {
         std::thread::sleep(Duration::from_nanos(expiry.next().nanos_since(Monotonic::now()).min(100_000_000)));
         let sweep = |budget, now: Monotonic| {
             let snapshot = datapath.snapshot.load();
-            let swept = datapath.conntrack.sweep(now.millis(), &snapshot.timeouts, budget, &mut |connection| {
-                if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
-                    backend.member.connection_closed();
-                }
-            });
+            let swept = datapath
+                .conntrack
+                .sweep(now.millis(), &snapshot.timeouts, budget, &mut |connection| snapshot.connection_closed(connection));
             spent.expired.fetch_add(swept.ended, Relaxed);
             swept
         };

@@ -5,7 +5,6 @@ use crate::conntrack::{Conntrack, HashKey};
 use crate::control::Registry;
 use crate::datapath::{BURST, Datapath, DropReason, Hooks, NextHop, NextHops, PortId, Route, Routes};
 use crate::io::memory::{MemoryPorts, MemorySizes};
-use crate::service::BackendId;
 use crate::worker::{Balancer, Monotonic, Resolver, Rounds, Shared};
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -109,11 +108,10 @@ impl Machine {
         let snapshot = self.datapath.snapshot.load_full();
         let now = Monotonic(u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX)).millis();
         loop {
-            let swept = self.datapath.conntrack.sweep(now, &snapshot.timeouts, usize::MAX, &mut |connection| {
-                if let Some(backend) = snapshot.backend(BackendId(connection.backend)) {
-                    backend.member.connection_closed();
-                }
-            });
+            let swept = self
+                .datapath
+                .conntrack
+                .sweep(now, &snapshot.timeouts, usize::MAX, &mut |connection| snapshot.connection_closed(connection));
             if swept.wrapped {
                 return;
             }
