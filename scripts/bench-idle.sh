@@ -6,8 +6,8 @@
 # second). All modes and loads take turns, in N runs (5) of S seconds (2) each, the next run in the opposite order; figures are medians.
 # --plot draws them.
 #
-# The cables, and what runs on which core, are drawn in scripts/laboratory.sh. `weir` is the time of all threads of weir on a CPU (the first number of
-# /proc/PID/task/*/schedstat) in the middle of the run, `core 1` how long that core was not idle. A softirq that runs in a system call of weir, or
+# The cables are drawn in scripts/laboratory.sh, and scripts/load.sh says what runs on which core. `weir` is the time of all threads of weir on a CPU (the
+# first number of /proc/PID/task/*/schedstat) in the middle of the run, `core 1` how long that core was not idle. A softirq that runs in a system call of weir, or
 # interrupts it, is in the first, unless the kernel keeps its time apart (CONFIG_IRQ_TIME_ACCOUNTING); one that runs in ksoftirqd or while the core is
 # idle is only in the second, with whatever else runs there. The receive softirq of l0 is on core 0, and so in neither, unless weir polls.
 #
@@ -15,22 +15,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
+. scripts/workplace.sh
+. scripts/figures.sh
 . scripts/laboratory.sh
+. scripts/load.sh
 
-runs=5 seconds=2 flows=1024 highest=1400000 plot=
-while [ $# -gt 0 ]; do
-    case $1 in
-    --quick) runs=1 ;;
-    --runs) runs=$2; shift ;;
-    --seconds) seconds=$2; shift ;;
-    --flows) flows=$2; shift ;;
-    --highest) highest=$2; shift ;;
-    --plot) plot=$2; shift ;;
-    -h | --help) help ;;
-    *) usage ;;
-    esac
-    shift
-done
+seconds=2
+read_options "$@"
 
 modes="sleep sleep+busy_poll spin spin+busy_poll" loads="0 1 10 100"
 # settings MODE : its lines of [worker].
@@ -39,7 +30,7 @@ settings() {
     [ "${1%+busy_poll}" = "$1" ] || echo 'busy_poll = true'
 }
 
-open_laboratory idle
+open_load_laboratory idle
 # What only looks on stays off weir's core.
 taskset -cp 0 $$ >/dev/null
 
@@ -67,31 +58,28 @@ measure() {
     local opened generator
     # Flows are opened first: load is what comes behind.
     opened=$(($(came_in) + flows + capacity * $1 / 2000))
-    offer "$((capacity * $1 / 100))" "$flows" "$seconds" >"$directory/offered" &
+    generate "$((capacity * $1 / 100))" "$flows" "$seconds" &
     generator=$!
     while [ "$(came_in)" -lt "$opened" ] && kill -0 "$generator" 2>/dev/null; do sleep 0.01; done
     watch >"$directory/watched"
     wait "$generator" || die "no measurement at $1 %"
-    paste "$directory/offered" "$directory/watched"
+    answered | paste - "$directory/watched"
 }
 
-say "Looking for the capacity: $highest packets a second offered, $runs times"
-start_weir
-for run in $(seq "$runs"); do offer "$highest" "$flows" "$seconds" >>"$directory/highest"; done
+start_weir 'idle = "sleep"'
+find_capacity
 stop_weir
-capacity=$(column 2 "$directory/highest" | cut -d. -f1)
-printf 'offered %.0f, received %d: the capacity\n' "$(column 1 "$directory/highest")" "$capacity"
 
 say "Measuring: $flows flows, medians of $runs runs of $seconds s; packets a second, times one way in µs, percent of a core"
 order=$modes
-for run in $(seq "$runs"); do
+for ((run = 0; run < runs; run++)); do
     for mode in $order; do
         start_weir "$(settings "$mode")"
         for load in $loads; do measure "$load" >>"$directory/$mode-$load"; done
         stop_weir
     done
     # shellcheck disable=SC2086 # a word a mode
-    order=$(printf '%s\n' $order | tac)
+    order=$(reversed $order)
 done
 for load in $loads; do
     for mode in $modes; do
@@ -103,35 +91,18 @@ printf '%6s %-15s %9s %9s %8s %9s %9s %9s %8s %8s\n' load mode sent received los
 awk '{ printf "%4d %% %-15s %9.0f %9.0f %6.2f %% %9.1f %9.1f %9.1f %6.2f %% %6.1f %%\n", $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 }' "$directory/table"
 awk '$1 == 0 && $2 == "sleep" { printf "\nweir with nothing to do, in the default mode: %.3f %% of a core (less than 1: %s)\n", $9, $9 < 1 ? "yes" : "NO" }' "$directory/table"
 
-# Two panels over the loads: weir's share of a core, and the times on a logarithmic scale from 10 µs to 10 ms, p50 drawn through and p99 dashed.
-[ -z "$plot" ] || awk '
-    function x(load) { return load == 0 ? 90 : 250 + 160 * log(load) / log(10) }
-    function used(percent) { return 260 - percent * 2 }
-    function late(micros) { return 560 - (micros < 10 ? 0 : log(micros / 10) / log(10)) * 70 }
-    function text(left, top, anchor, words) { printf "<text x=\"%g\" y=\"%g\" text-anchor=\"%s\">%s</text>\n", left, top, anchor, words }
-    function line(points, colour, dashes) {
-        printf "<polyline points=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\" stroke-dasharray=\"%s\"/>\n", points, colour, dashes
-    }
-    function rule(y) { printf "<line x1=\"60\" x2=\"600\" y1=\"%g\" y2=\"%g\" stroke=\"#ddd\"/>\n", y, y }
-    !($2 in cpu) { names[++count] = $2 }
-    { cpu[$2] = cpu[$2] x($1) "," used($9) " " }
-    $1 > 0 { p50[$2] = p50[$2] x($1) "," late($6) " "; p99[$2] = p99[$2] x($1) "," late($7) " " }
+# Two panels over the loads: weir's share of a core, and the times, p50 drawn through and p99 dashed.
+[ -z "$plot" ] || awk -v names="$modes" "$(cat scripts/plot.awk)"'
+    BEGIN { count = split(names, name, " "); groups = split("0 1 10 100", load, " "); for (at in load) x[load[at]] = place(at, groups) }
+    { cpu[$2] = cpu[$2] x[$1] "," even(24, $9, 100) " " }
+    $1 > 0 { p50[$2] = p50[$2] x[$1] "," power(304, $6, 1, 10000) " "; p99[$2] = p99[$2] x[$1] "," power(304, $7, 1, 10000) " " }
     END {
-        split("#06c #0a6 #c00 #e80", colour, " ")
-        print "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 610\" font-family=\"sans-serif\" font-size=\"13\">"
-        print "<rect width=\"760\" height=\"610\" fill=\"white\"/>"
-        text(60, 24, "start", "weir, % of a core")
-        for (percent = 0; percent <= 100; percent += 25) { rule(used(percent)); text(54, used(percent) + 4, "end", percent) }
-        text(60, 330, "start", "time one way, µs: p50, p99 dashed")
-        for (power = 1; power <= 4; power++) { rule(late(10 ^ power)); text(54, late(10 ^ power) + 4, "end", 10 ^ power) }
-        for (mode = 1; mode <= count; mode++) {
-            name = names[mode]
-            line(cpu[name], colour[mode], "none"); line(p50[name], colour[mode], "none"); line(p99[name], colour[mode], "6 4")
-            line("612," 60 + 20 * mode " 632," 60 + 20 * mode, colour[mode], "none")
-            text(638, 64 + 20 * mode, "start", name)
-        }
-        split("0 1 10 100", loads, " ")
-        for (at = 1; at <= 4; at++) { text(x(loads[at]), 278, "middle", loads[at]); text(x(loads[at]), 578, "middle", loads[at]) }
-        text(330, 600, "middle", "offered, % of the capacity")
-        print "</svg>"
+        picture(720, 600)
+        even_panel(24, "weir, % of a core", 100)
+        power_panel(304, "time one way, µs: p50, p99 dashed", 1, 10000)
+        for (i = 1; i <= count; i++) { line(cpu[name[i]], colour(i)); line(p50[name[i]], colour(i)); dashed(p99[name[i]], colour(i)) }
+        for (at = 1; at <= groups; at++) { under(24, x[load[at]], load[at]); under(304, x[load[at]], load[at]) }
+        text(360, 556, "middle", "offered, % of the capacity")
+        legend(584, names)
+        finish()
     }' "$directory/table" >"$plot"

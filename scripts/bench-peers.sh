@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# sudo scripts/bench-peers.sh [--quick] [--runs N] [--seconds S] [--connections N]
+# sudo scripts/bench-peers.sh [--quick] [--runs N] [--seconds S] [--connections N] [--plot FILE.svg]
 #
 # weir beside the programs that one would take instead: HAProxy (mode tcp), nginx (stream), and nftables full-NAT in the kernel; and what client
 # and servers do without anything between them. wrk asks three nginx backends for six bytes, keep-alive and with one request a connection.
 # A run measures each for S seconds (2), one after the other; the next run in the opposite order. Figures are medians of N runs (5), and so are
-# ratios: each is of two measurements of the same run.
+# ratios: each is of two measurements of the same run. --plot draws requests a second and p99.
 #
 #   wrk ── c0 ═ l0 ── weir | haproxy | nginx | nftables ── l1 ═ s0 ── three backends (nginx)
 #
@@ -17,126 +17,59 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
+. scripts/workplace.sh
+. scripts/figures.sh
+. scripts/laboratory.sh
 
-runs=5 seconds=2 connections=64
+runs=5 seconds=2 connections=64 plot=
 while [ $# -gt 0 ]; do
     case $1 in
     --quick) runs=1 seconds=1 ;;
     --runs) runs=$2; shift ;;
     --seconds) seconds=$2; shift ;;
     --connections) connections=$2; shift ;;
+    --plot) plot=$2; shift ;;
     -h | --help) help ;;
     *) usage ;;
     esac
     shift
 done
 
-need_root
-# shellcheck disable=SC2086 # one word a package
-install_missing $BUILD_PACKAGES haproxy nginx-light libnginx-mod-stream wrk curl iproute2 ethtool nftables util-linux
-[ "$(nproc)" -ge 2 ] || die "needs two cores: one for client and servers, one for the balancer"
+open_laboratory peers haproxy nginx-light libnginx-mod-stream wrk curl nftables
+build_weir
+systems="none nftables weir haproxy nginx" servers="10.2.0.11 10.2.0.12 10.2.0.13"
 
-directory=$(mktemp -d /tmp/weir-peers-XXXXXX)
-prefix=weir-peers-$$
-systems="none nftables weir haproxy nginx"
-pids=()
-weir_pid=
-
-clean_up() {
-    trap '' INT TERM HUP
-    if [ -n "$weir_pid" ]; then
-        kill "$weir_pid" 2>/dev/null || true
-        wait "$weir_pid" 2>/dev/null || true
-    fi
-    # Not by SIGTERM: an nginx that gets it while it starts goes on.
-    if [ ${#pids[@]} -gt 0 ]; then
-        kill -KILL "${pids[@]}" 2>/dev/null || true
-        wait "${pids[@]}" 2>/dev/null || true
-    fi
-    local system side
-    for system in $systems; do
-        for side in client forward server; do ip netns delete "$prefix-$system-$side" 2>/dev/null || true; done
-    done
-    rm -rf "$directory"
-    give_back
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
-weir=${WEIR_BINARY:-target/release/weir}
-if [ -z "${WEIR_BINARY:-}" ]; then
-    say "Building weir"
-    find_rust
-    cargo build --release --quiet --bin weir
-fi
-
-# on SYSTEM SIDE COMMAND... : runs it in that namespace; not by `ip netns exec`, which would hide /sys/fs/bpf.
-on() { local namespace=$prefix-$1-$2; shift 2; nsenter --net="/run/netns/$namespace" "$@"; }
-
-# background SYSTEM SIDE CORE LOG COMMAND... : starts it there, to be ended at the end.
-background() {
-    local system=$1 side=$2 core=$3 log=$4
-    shift 4
-    taskset -c "$core" nsenter --net="/run/netns/$prefix-$system-$side" "$@" >"$directory/$log" 2>&1 &
-    pids+=($!)
-}
-
-# cable SYSTEM SIDE INTERFACE SIDE INTERFACE : a veth pair between two namespaces.
-cable() {
-    ip -n "$prefix-$1-$2" link add "$3" type veth peer name "$5" netns "$prefix-$1-$4"
-    ip -n "$prefix-$1-$2" link set "$3" up
-    ip -n "$prefix-$1-$4" link set "$5" up
-}
-
-# steer SYSTEM SIDE INTERFACE MASK : the receive softirq of that interface goes to that core.
-steer() {
-    # /sys shows the interfaces of the namespace that it was mounted in: `ip netns exec` mounts it anew.
-    ip netns exec "$prefix-$1-$2" sh -c "echo $4 >/sys/class/net/$3/queues/rx-0/rps_cpus"
-}
-
-# ends SYSTEM : what client and servers have in common. Ports of closed connections are used again after a second.
-ends() {
-    local side interface
-    for side in "client c0" "server s0"; do
-        interface=${side#* } side=${side% *}
-        on "$1" "$side" ethtool -K "$interface" tx off >/dev/null
-        steer "$1" "$side" "$interface" 1
-    done
-}
-
-# wires SYSTEM : namespaces and the cables between them. Without a balancer the servers have the VIP themselves.
+# wires SYSTEM : namespaces and the cables between them, ports of closed connections used again after a second. Without a balancer the servers have
+# the VIP themselves. What the kernel does at the ends it does on core 0, between them on core 1.
 wires() {
-    local system=$1 side backend
+    local side
+    make_namespaces "$1" client forward server
     for side in client forward server; do
-        ip netns add "$prefix-$system-$side"
-        ip -n "$prefix-$system-$side" link set lo up
-        on "$system" "$side" sh -c 'cd /proc/sys/net
+        on "$1" "$side" sh -c 'cd /proc/sys/net
             echo 1024 65535 >ipv4/ip_local_port_range; echo 1 >ipv4/tcp_tw_reuse; echo 16384 >core/somaxconn; echo 16384 >ipv4/tcp_max_syn_backlog'
     done
-    if [ "$system" = none ]; then
-        cable none client c0 server s0
-        ip -n "$prefix-none-server" address add 10.1.0.100/24 dev s0
+    if [ "$1" = none ]; then
+        cable none client c0 02:00:00:00:00:11 server s0 02:00:00:00:00:44
+        address none client c0 10.1.0.2/24
+        address none server s0 10.1.0.100/24
     else
-        cable "$system" client c0 forward l0
-        cable "$system" server s0 forward l1
-        ip -n "$prefix-$system-forward" address add 10.1.0.1/24 dev l0
-        ip -n "$prefix-$system-forward" address add 10.2.0.1/24 dev l1
-        for backend in 11 12 13; do ip -n "$prefix-$system-server" address add "10.2.0.$backend/24" dev s0; done
-        steer "$system" forward l0 2
-        steer "$system" forward l1 2
+        # shellcheck disable=SC2046,SC2086 # a word a server
+        lay_cables "$1" $(printf '%s/24 ' $servers)
+        steer "$1" forward l0 2
+        steer "$1" forward l1 2
     fi
-    ip -n "$prefix-$system-client" address add 10.1.0.2/24 dev c0
-    ends "$system"
+    whole_checksums "$1" client/c0 server/s0
+    steer "$1" client c0 1
+    steer "$1" server s0 1
 }
 
-# backends SYSTEM : three servers with one process each.
-backends() {
-    local system=$1 backend listen place
-    for backend in 11 12 13; do
-        listen=10.2.0.$backend:80
-        [ "$system" != none ] || listen=10.1.0.100:80
-        place=$directory/$system-$backend
+# serve SYSTEM : three servers with one process each.
+serve() {
+    local server listen place
+    for server in $servers; do
+        listen=$server:80
+        [ "$1" != none ] || listen=10.1.0.100:80
+        place=$directory/$1-$server
         mkdir "$place"
         cat >"$place/nginx.conf" <<NGINX
 user root; daemon off; master_process off; pid nginx.pid; error_log stderr;
@@ -147,48 +80,40 @@ http {
     server { listen $listen reuseport backlog=16384; location / { return 200 "hello\n"; } }
 }
 NGINX
-        background "$system" server 0 "$system-$backend.log" nginx -e stderr -p "$place" -c nginx.conf
+        background "$1" server 0 "$1-$server.log" nginx -e stderr -p "$place" -c nginx.conf
     done
 }
 
 start_none() { :; }
 
 start_nftables() {
-    on nftables forward sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
-    ip -n "$prefix-nftables-forward" address add 10.1.0.100/32 dev l0
-    ip -n "$prefix-nftables-forward" address add 10.2.0.200/32 dev l1
-    on nftables forward nft -f - <<'RULES'
-table ip bench {
-    chain to_backend {
-        type nat hook prerouting priority dstnat
-        ip daddr 10.1.0.100 tcp dport 80 dnat to numgen inc mod 3 map { 0 : 10.2.0.11, 1 : 10.2.0.12, 2 : 10.2.0.13 }
-    }
-    chain from_us {
-        type nat hook postrouting priority srcnat
-        oifname l1 ip daddr 10.2.0.0/24 snat to 10.2.0.200
-    }
-}
-RULES
+    # shellcheck disable=SC2086 # a word a server
+    start_nat nftables tcp $servers
 }
 
+# shellcheck disable=SC2086 # a word a server
 start_weir() {
-    cat >"$directory/weir.toml" <<TOML
-interface = [{ name = "l0" }, { name = "l1" }]
-worker = { cpus = [1] }
-snat = { addresses = ["10.2.0.200"], ports = "1024-65535" }
-service = [{ name = "bench", vip = "10.1.0.100:80", protocol = "tcp", scheduler = "round_robin", pool = "bench" }]
-admin = { socket = "$directory/admin.sock" }
+    run_weir 1 <<TOML
+[worker]
+cpus = [1]
+[snat]
+addresses = ["10.2.0.200"]
+ports = "1024-65535"
+[[service]]
+name = "bench"
+vip = "10.1.0.100:80"
+protocol = "tcp"
+scheduler = "round_robin"
+pool = "bench"
 [[pool]]
 name = "bench"
-backends = [{ address = "10.2.0.11:80" }, { address = "10.2.0.12:80" }, { address = "10.2.0.13:80" }]
+$(backends $servers)
 TOML
-    taskset -c 1 nsenter --net="/run/netns/$prefix-weir-forward" "$weir" run --config "$directory/weir.toml" >"$directory/weir.log" 2>&1 &
-    weir_pid=$!
 }
 
 # One thread, for one core. No splicing: it saves copies of large bodies, and costs two pipes and more calls for six bytes.
 start_haproxy() {
-    ip -n "$prefix-haproxy-forward" address add 10.1.0.100/32 dev l0
+    address haproxy forward l0 10.1.0.100/32
     cat >"$directory/haproxy.cfg" <<HAPROXY
 global
     nbthread 1
@@ -211,7 +136,7 @@ HAPROXY
 }
 
 start_nginx() {
-    ip -n "$prefix-nginx-forward" address add 10.1.0.100/32 dev l0
+    address nginx forward l0 10.1.0.100/32
     mkdir "$directory/nginx"
     cat >"$directory/nginx/nginx.conf" <<NGINX
 load_module /usr/lib/nginx/modules/ngx_stream_module.so;
@@ -249,11 +174,12 @@ busy() { awk '/^cpu[01] / { printf "%d ", $2 + $3 + $4 + $7 + $8 }' /proc/stat; 
 
 # measure SYSTEM WAY : requests/s, p50, p99, p99.9 (µs), errors, CPU time a request on core 0, on core 1 (µs).
 measure() {
-    local system=$1 header=() before after
+    local header=() before after
     [ "$2" = keep-alive ] || header=(-H "Connection: close")
     before=$(busy)
-    taskset -c 0 nsenter --net="/run/netns/$prefix-$system-client" \
-        wrk -t1 -c"$connections" -d"${seconds}s" -s "$directory/done.lua" "${header[@]}" http://10.1.0.100/ >"$directory/wrk.txt"
+    taskset -c 0 nsenter --net="/run/netns/$prefix-$1-client" \
+        wrk -t1 -c"$connections" -d"${seconds}s" -s "$directory/done.lua" "${header[@]}" http://10.1.0.100/ >"$directory/wrk.txt" ||
+        die "$1 could not be measured: $(tail -3 "$directory/wrk.txt")"
     after=$(busy)
     # shellcheck disable=SC2086 # a word a core
     grep '^FIGURES ' "$directory/wrk.txt" | awk -v before="$before" -v after="$after" -v hz="$(getconf CLK_TCK)" -v seconds="$seconds" '{
@@ -261,18 +187,13 @@ measure() {
         print $2, $3, $4, $5, $6, (a[1] - b[1]) / hz / requests * 1e6, (a[2] - b[2]) / hz / requests * 1e6 }'
 }
 
-median() { sort -g | awk '{ value[NR] = $1 } END { print NR % 2 ? value[(NR + 1) / 2] : (value[NR / 2] + value[NR / 2 + 1]) / 2 }'; }
-# column N WAY SYSTEM : that figure's median.
-column() { awk -v n="$1" '{ print $n }' "$directory/$2-$3" | median; }
-# ratio N WAY OF BY : the median of that figure's ratios, run by run.
-ratio() { paste -d' ' "$directory/$2-$3" "$directory/$2-$4" | awk -v n="$1" '{ print $n / $(n + 7) }' | median; }
 # added WAY SYSTEM : CPU time that a request takes more than without a balancer, on both cores together.
 added() { paste -d' ' "$directory/$1-$2" "$directory/$1-none" | awk '{ print $6 + $7 - $13 - $14 }' | median; }
 
 say "Making the namespaces, starting backends and balancers"
 for system in $systems; do
     wires "$system"
-    backends "$system"
+    serve "$system"
     "start_$system"
 done
 for system in $systems; do answers "$system"; done
@@ -280,32 +201,52 @@ for system in $systems; do answers "$system"; done
 say "Measuring: $connections connections of wrk, medians of $runs runs of $seconds s, weir $("$weir" --version | cut -d' ' -f2),\
  $(haproxy -v | head -1 | cut -d' ' -f1-3), $(nginx -v 2>&1 | cut -d' ' -f3)"
 order=$systems
-for run in $(seq "$runs"); do
+for ((run = 0; run < runs; run++)); do
     for way in keep-alive one; do
-        for system in $order; do
-            measure "$system" "$way" >>"$directory/$way-$system" || die "$system, run $run, failed: $(tail -3 "$directory/wrk.txt")"
-        done
+        for system in $order; do measure "$system" "$way" >>"$directory/$way-$system"; done
     done
     # shellcheck disable=SC2086 # a word a system
-    order=$(printf '%s\n' $order | tac)
+    order=$(reversed $order)
 done
 
+# of_row WAY SYSTEM : the medians of its requests and times, its errors in all runs, and medians of CPU times.
+of_row() {
+    local of=$directory/$1-$2 n
+    for n in 1 2 3 4; do column "$n" "$of"; done
+    awk '{ sum += $5 } END { print sum }' "$of"
+    column 6 "$of"
+    column 7 "$of"
+    added "$1" "$2"
+}
+for way in keep-alive one; do
+    # shellcheck disable=SC2046 # a word a number
+    for system in $systems; do echo "$way" "$system" $(of_row "$way" "$system"); done
+done >"$directory/table"
+
+# beside WAY PEER : weir's figures over that one's.
+beside() {
+    local weir=$directory/$1-weir peer=$directory/$1-$2
+    printf 'weir / %-9s a second %.2f, p99 %.2f, CPU time of core 1 %.2f, added on both %.2f\n' "$2:" \
+        "$(ratio 1 "$weir" "$peer")" "$(ratio 3 "$weir" "$peer")" "$(ratio 7 "$weir" "$peer")" \
+        "$(awk "BEGIN { print $(added "$1" weir) / $(added "$1" "$2") }")"
+}
 for way in keep-alive one; do
     case $way in
     keep-alive) say "Keep-alive: requests a second; latency in µs; CPU time of a request in µs" ;;
     one) say "One request a connection: connections, and so requests, a second; latency in µs; CPU time of a connection in µs" ;;
     esac
     printf '%-9s %9s %8s %8s %8s %7s %8s %8s %8s\n' balancer a_second p50 p99 p99.9 errors core_0 core_1 added
-    for system in $systems; do
-        # shellcheck disable=SC2046 # a word a number
-        printf '%-9s %9.0f %8.0f %8.0f %8.0f %7.0f %8.1f %8.1f %8.1f\n' "$system" \
-            $(for n in 1 2 3 4; do column "$n" "$way" "$system"; done) \
-            "$(awk '{ sum += $5 } END { print sum }' "$directory/$way-$system")" \
-            "$(column 6 "$way" "$system")" "$(column 7 "$way" "$system")" "$(added "$way" "$system")"
-    done
-    for peer in nftables haproxy nginx; do
-        printf 'weir / %-9s a second %.2f, p99 %.2f, CPU time of core 1 %.2f, added on both %.2f\n' "$peer:" \
-            "$(ratio 1 "$way" weir "$peer")" "$(ratio 3 "$way" weir "$peer")" "$(ratio 7 "$way" weir "$peer")" \
-            "$(awk "BEGIN { print $(added "$way" weir) / $(added "$way" "$peer") }")"
-    done
+    awk -v way=$way '$1 == way { printf "%-9s %9.0f %8.0f %8.0f %8.0f %7.0f %8.1f %8.1f %8.1f\n", $2, $3, $4, $5, $6, $7, $8, $9, $10 }' "$directory/table"
+    for peer in nftables haproxy nginx; do beside $way $peer; done
 done
+
+[ -z "$plot" ] || awk -v names="$systems" "$(cat scripts/plot.awk)"'
+    BEGIN { split("keep-alive,one request a connection", label, ","); series = split(names, name, " "); for (i in name) at[name[i]] = i }
+    { way = $1 == "one" ? 2 : 1; requests[way, at[$2]] = $3 / 1000; p99[way, at[$2]] = $5 / 1000 }
+    END {
+        picture(720, 570)
+        bars(24, "thousand requests a second", 2, label, series, requests)
+        bars(294, "p99, ms", 2, label, series, p99)
+        legend(554, names)
+        finish()
+    }' "$directory/table" >"$plot"

@@ -1,96 +1,123 @@
-# Sourced behind packages.sh by scripts that measure weir between two veth pairs: the namespaces, weir in them, one measurement, medians.
-# shellcheck shell=bash
+# Sourced behind packages.sh and workplace.sh by scripts that measure between veth pairs: namespaces, cables, and what runs in them.
+# shellcheck shell=bash disable=SC2034,SC2154 # any_core is for who calls, the others are of workplace.sh
 #
-#   client ── c0 ═ l0 ── weir ── l1 ═ s0 ── server
+#   client ── c0 ═ l0 ── forward ── l1 ═ s0 ── server
 #
-# Core 0 has the generator (`weir pktgen`, live frames, UDP of 64 bytes, one way) and the receive softirq of l0, up to the AF_XDP ring. Core 1 has weir,
-# its transmission and the softirq of s0, where packets are counted and timed.
+# Each system that is measured has these three namespaces to itself. It is called by its name; what it says is in $directory/NAME.log.
 
-# open_laboratory NAME : directory and namespaces, until this shell ends, and weir's binary.
+# Cores, for `background`: any of them.
+any_core=0-$(($(nproc) - 1))
+
+# open_laboratory NAME PACKAGE... : a workplace in which namespaces can be made; these packages are needed beside those that build weir.
 open_laboratory() {
     need_root
     # shellcheck disable=SC2086 # one word a package
-    install_missing $BUILD_PACKAGES iproute2 ethtool util-linux jq
-    [ "$(nproc)" -ge 2 ] || die "needs two cores: one makes packets, one forwards them"
-    directory=$(mktemp -d "/tmp/weir-$1-XXXXXX")
-    prefix=weir-$1-$$
-    weir_pid=
-    trap close_laboratory EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
-    weir=${WEIR_BINARY:-target/release/weir}
-    if [ -z "${WEIR_BINARY:-}" ]; then
-        say "Building weir"
-        find_rust
-        cargo build --release --quiet --bin weir
-    fi
-    lay_cables
+    install_missing $BUILD_PACKAGES iproute2 ethtool util-linux "${@:2}"
+    [ "$(nproc)" -ge 2 ] || die "needs two cores: one for both ends, one for what is between them"
+    open_workplace "$1"
 }
 
-close_laboratory() {
-    trap '' INT TERM HUP
-    stop_weir
+# on SYSTEM SIDE COMMAND... : runs it in that namespace; not by `ip netns exec`, which would hide /sys/fs/bpf.
+on() { nsenter --net="/run/netns/$prefix-$1-$2" "${@:3}"; }
+
+# make_namespaces SYSTEM SIDE...
+make_namespaces() {
     local side
-    for side in client forward server; do ip netns delete "$prefix-$side" 2>/dev/null || true; done
-    rm -rf "$directory"
-    give_back
+    for side in "${@:2}"; do
+        ip netns add "$prefix-$1-$side"
+        ip -n "$prefix-$1-$side" link set lo up
+    done
 }
 
+# address SYSTEM SIDE INTERFACE ADDRESS...
+address() {
+    local address
+    for address in "${@:4}"; do ip -n "$prefix-$1-$2" address add "$address" dev "$3"; done
+}
+
+# cable SYSTEM SIDE INTERFACE MAC SIDE INTERFACE MAC : a veth pair between two namespaces.
+cable() {
+    ip -n "$prefix-$1-$2" link add "$3" address "$4" type veth peer name "$6" netns "$prefix-$1-$5" address "$7"
+    ip -n "$prefix-$1-$2" link set "$3" up
+    ip -n "$prefix-$1-$5" link set "$6" up
+}
+
+# lay_cables SYSTEM SERVER... : both cables of the picture, and the addresses at their ends; the server has these.
 lay_cables() {
-    local side
-    for side in client forward server; do
-        ip netns add "$prefix-$side"
-        ip -n "$prefix-$side" link set lo up
-    done
-    ip -n "$prefix-client" link add c0 address 02:00:00:00:00:11 type veth peer name l0 netns "$prefix-forward" address 02:00:00:00:00:22
-    ip -n "$prefix-server" link add s0 address 02:00:00:00:00:44 type veth peer name l1 netns "$prefix-forward" address 02:00:00:00:00:33
-    for side in "client c0 10.1.0.2/24" "forward l0 10.1.0.1/24" "forward l1 10.2.0.1/24" "server s0 10.2.0.11/24"; do
-        # shellcheck disable=SC2086 # three words
-        set -- $side
-        ip -n "$prefix-$1" address add "$3" dev "$2"
-        ip -n "$prefix-$1" link set "$2" up
-        nsenter --net="/run/netns/$prefix-$1" ethtool -K "$2" tx off >/dev/null
-    done
-    ip -n "$prefix-forward" route add 198.18.0.0/15 via 10.1.0.2
+    cable "$1" client c0 02:00:00:00:00:11 forward l0 02:00:00:00:00:22
+    cable "$1" server s0 02:00:00:00:00:44 forward l1 02:00:00:00:00:33
+    address "$1" client c0 10.1.0.2/24
+    address "$1" forward l0 10.1.0.1/24
+    address "$1" forward l1 10.2.0.1/24
+    address "$1" server s0 "${@:2}"
 }
 
-# start_weir [SETTING...] : on core 1, with these settings of [worker].
-start_weir() {
-    {
-        printf '[[interface]]\nname = "l0"\n[[interface]]\nname = "l1"\n'
-        printf '[snat]\naddresses = ["10.2.0.200"]\n[conntrack]\nmax_connections = 1000000\n'
-        printf '[[service]]\nname = "load"\nvip = "10.1.0.100:80"\nprotocol = "udp"\npool = "load"\n'
-        printf '[[pool]]\nname = "load"\nbackends = [{ address = "10.2.0.11:80" }]\n'
-        printf '[admin]\nsocket = "%s/admin.sock"\n[worker]\ncpus = [1]\n' "$directory"
-        [ $# -eq 0 ] || printf '%s\n' "$@"
-    } >"$directory/weir.toml"
-    taskset -c 1 nsenter --net="/run/netns/$prefix-forward" "$weir" run --config "$directory/weir.toml" >"$directory/weir.log" 2>&1 &
-    weir_pid=$!
-    for _ in $(seq 100); do
-        ! nsenter --net="/run/netns/$prefix-forward" "$weir" status --socket "$directory/admin.sock" >/dev/null 2>&1 || return 0
-        kill -0 "$weir_pid" 2>/dev/null || break
+# whole_checksums SYSTEM SIDE/INTERFACE... : packets leave there with checksums written, which veth would leave to a card.
+whole_checksums() {
+    local end
+    for end in "${@:2}"; do on "$1" "${end%/*}" ethtool -K "${end#*/}" tx off >/dev/null; done
+}
+
+# steer SYSTEM SIDE INTERFACE MASK : receive packet steering (RPS): what comes in there goes up on these cores.
+steer() {
+    # /sys shows the interfaces of the namespace that it was mounted in: `ip netns exec` mounts it anew.
+    ip netns exec "$prefix-$1-$2" sh -c "echo $4 >/sys/class/net/$3/queues/rx-0/rps_cpus"
+}
+
+# background SYSTEM SIDE CORES LOG COMMAND... : starts it there, until it or this shell ends.
+background() { taskset -c "$3" nsenter --net="/run/netns/$prefix-$1-$2" "${@:5}" >"$directory/$4" 2>&1 </dev/null & }
+
+# await SYSTEM COMMAND... : until the command succeeds; the system, which was started last, must not end before.
+await() {
+    local tries
+    for tries in $(seq 100); do
+        ! "${@:2}" >/dev/null 2>&1 || return 0
+        kill -0 $! 2>/dev/null || break
         sleep 0.1
     done
-    die "weir did not start: $(cat "$directory/weir.log")"
+    die "$1 did not start ($tries looks): $(cat "$directory/$1.log")"
+}
+
+# run_weir CORES : as the system `weir`, between its two cables, with the rest of its config from stdin; sets $weir_pid.
+run_weir() {
+    {
+        printf '[[interface]]\nname = "l0"\n[[interface]]\nname = "l1"\n[admin]\nsocket = "%s/admin.sock"\n' "$directory"
+        cat
+    } >"$directory/weir.toml"
+    background weir forward "$1" weir.log "$weir" run --config "$directory/weir.toml"
+    weir_pid=$!
+    await weir on weir forward "$weir" status --socket "$directory/admin.sock"
 }
 
 stop_weir() {
-    [ -n "$weir_pid" ] || return 0
-    kill "$weir_pid" 2>/dev/null || true
-    wait "$weir_pid" 2>/dev/null || true
-    weir_pid=
+    kill "$weir_pid"
+    wait "$weir_pid" || die "weir ended badly: $(tail -3 "$directory/weir.log")"
 }
 
-# offer RATE FLOWS SECONDS : packets a second sent and received, percentage lost, and p50, p99, p99.9 in µs.
-offer() {
-    "$weir" pktgen --namespace "$prefix-client" --interface c0 --sink-namespace "$prefix-server" --sink s0 --to 02:00:00:00:00:22 \
-        --cpu 0 --vip 10.1.0.100:80 --rate "$1" --flows "$2" --duration "$3" --json >"$directory/answer.json" ||
-        die "the generator failed at $1; weir says: $(tail -3 "$directory/weir.log")"
-    jq -r '.figures | (.nanos / 1e9) as $seconds | .received.latency_ns as $late |
-        [.offered_pps, .received.frames / $seconds, 100 * .lost / (.lost + .received.frames), $late.p50 / 1e3, $late.p99 / 1e3, $late.p99_9 / 1e3]
-        | @tsv' "$directory/answer.json"
+# backends ADDRESS... : the lines of [[pool]] for these, each on port 80.
+backends() {
+    printf 'backends = ['
+    printf '{ address = "%s:80" },' "$@"
+    echo ']'
 }
 
-median() { sort -g | awk '{ value[NR] = $1 } END { print NR % 2 ? value[(NR + 1) / 2] : (value[NR / 2] + value[NR / 2 + 1]) / 2 }'; }
-# column N FILE : that figure's median.
-column() { cut -f"$1" "$2" | median; }
+# start_nat SYSTEM PROTOCOL SERVER... : the kernel's own full-NAT from the VIP, 10.1.0.100:80, to these, by nftables.
+start_nat() {
+    local map number=0 server
+    for server in "${@:3}"; do map="${map:+$map, }$((number++)) : $server"; done
+    on "$1" forward sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+    address "$1" forward l0 10.1.0.100/32
+    address "$1" forward l1 10.2.0.200/32
+    on "$1" forward nft -f - <<RULES
+table ip bench {
+    chain to_backend {
+        type nat hook prerouting priority dstnat
+        ip daddr 10.1.0.100 $2 dport 80 dnat to numgen inc mod $number map { $map }
+    }
+    chain from_us {
+        type nat hook postrouting priority srcnat
+        oifname l1 ip daddr 10.2.0.0/24 snat to 10.2.0.200
+    }
+}
+RULES
+}

@@ -1,5 +1,5 @@
 # Sourced by the other scripts: installs missing Debian packages and finds the Rust toolchain.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # BUILD_PACKAGES is for who calls
 
 say() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }

@@ -12,6 +12,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
+. scripts/workplace.sh
+. scripts/laboratory.sh
 
 seconds=5 rate=100000 highest=1000000 sender=live-frames
 while [ $# -gt 0 ]; do
@@ -27,73 +29,33 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-need_root
-# shellcheck disable=SC2086 # one word a package
-install_missing $BUILD_PACKAGES iproute2 ethtool util-linux jq
-find_rust
-
-directory=$(mktemp -d /tmp/weir-pktgen-XXXXXX)
-prefix=weir-pktgen-$$
-weir_pid=
-
-clean_up() {
-    trap '' INT TERM HUP
-    if [ -n "$weir_pid" ]; then
-        kill "$weir_pid" 2>/dev/null || true
-        wait "$weir_pid" 2>/dev/null || true
-    fi
-    local side
-    for side in client forward server; do ip netns delete "$prefix-$side" 2>/dev/null || true; done
-    rm -rf "$directory"
-    give_back
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
-say "Building weir"
-weir=${WEIR_BINARY:-target/release/weir}
-[ -n "${WEIR_BINARY:-}" ] || cargo build --release --quiet --bin weir
+open_laboratory pktgen jq
+build_weir
 
 say "Making the namespaces and starting weir"
-for side in client forward server; do
-    ip netns add "$prefix-$side"
-    ip -n "$prefix-$side" link set lo up
-    nsenter --net="/run/netns/$prefix-$side" sh -c 'echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad'
-done
-ip -n "$prefix-client" link add c0 address 02:00:00:00:00:11 type veth peer name l0 netns "$prefix-forward" address 02:00:00:00:00:22
-ip -n "$prefix-server" link add s0 address 02:00:00:00:00:44 type veth peer name l1 netns "$prefix-forward" address 02:00:00:00:00:33
-for side in "client c0 10.1.0.2/24 fd00:1::2/64" "forward l0 10.1.0.1/24 fd00:1::1/64" \
-    "forward l1 10.2.0.1/24 fd00:2::1/64" "server s0 10.2.0.11/24 fd00:2::11/64"; do
-    # shellcheck disable=SC2086 # four words
-    set -- $side
-    ip -n "$prefix-$1" address add "$3" dev "$2"
-    ip -n "$prefix-$1" address add "$4" dev "$2" nodad
-    ip -n "$prefix-$1" link set "$2" up
-    nsenter --net="/run/netns/$prefix-$1" ethtool -K "$2" tx off >/dev/null
-done
-ip -n "$prefix-forward" route add 198.18.0.0/15 via 10.1.0.2
-ip -n "$prefix-forward" route add 2001:2::/48 via fd00:1::2
+make_namespaces weir client forward server
+for side in client forward server; do on weir $side sh -c 'echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad'; done
+lay_cables weir 10.2.0.11/24 fd00:2::11/64
+address weir client c0 fd00:1::2/64
+address weir forward l0 fd00:1::1/64
+address weir forward l1 fd00:2::1/64
+whole_checksums weir client/c0 forward/l0 forward/l1 server/s0
+ip -n "$prefix-weir-forward" route add 198.18.0.0/15 via 10.1.0.2
+ip -n "$prefix-weir-forward" route add 2001:2::/48 via fd00:1::2
 
 service() { # NAME PROTOCOL VIP BACKEND
     printf '[[service]]\nname = "%s"\nvip = "%s"\nprotocol = "%s"\npool = "%s"\n' "$1" "$3" "$2" "$1"
     printf '[[pool]]\nname = "%s"\nbackends = [{ address = "%s" }]\n' "$1" "$4"
 }
-{
-    printf '[[interface]]\nname = "l0"\n[[interface]]\nname = "l1"\n'
-    printf '[snat]\naddresses = ["10.2.0.200", "fd00:2::200"]\n'
-    printf '[conntrack]\nmax_connections = 1000000\n[admin]\nsocket = "%s/admin.sock"\n' "$directory"
-    service udp4 udp 10.1.0.100:80 10.2.0.11:80
-    service tcp4 tcp 10.1.0.100:80 10.2.0.11:80
-    service udp6 udp '[fd00:1::100]:80' '[fd00:2::11]:80'
-} >"$directory/weir.toml"
-nsenter --net="/run/netns/$prefix-forward" "$weir" run --config "$directory/weir.toml" >"$directory/weir.log" 2>&1 &
-weir_pid=$!
-for _ in $(seq 100); do
-    ! nsenter --net="/run/netns/$prefix-forward" "$weir" status --socket "$directory/admin.sock" >/dev/null 2>&1 || break
-    kill -0 "$weir_pid" 2>/dev/null || die "weir did not start: $(cat "$directory/weir.log")"
-    sleep 0.1
-done
+run_weir "$any_core" <<TOML
+[snat]
+addresses = ["10.2.0.200", "fd00:2::200"]
+[conntrack]
+max_connections = 1000000
+$(service udp4 udp 10.1.0.100:80 10.2.0.11:80)
+$(service tcp4 tcp 10.1.0.100:80 10.2.0.11:80)
+$(service udp6 udp '[fd00:1::100]:80' '[fd00:2::11]:80')
+TOML
 
 # profile NAME ARGUMENTS... : one measurement and its line, by the sender that is asked for.
 profile() { profile_by "$sender" "$@"; }
@@ -102,7 +64,7 @@ profile() { profile_by "$sender" "$@"; }
 profile_by() {
     local sender=$1 name=$2
     shift 2
-    "$weir" pktgen --namespace "$prefix-client" --interface c0 --sink-namespace "$prefix-server" --sink s0 \
+    "$weir" pktgen --namespace "$prefix-weir-client" --interface c0 --sink-namespace "$prefix-weir-server" --sink s0 \
         --to 02:00:00:00:00:22 --sender "$sender" --json "$@" >"$directory/answer.json" ||
         die "$name failed; weir says: $(tail -3 "$directory/weir.log")"
     jq -r --arg name "$name" '

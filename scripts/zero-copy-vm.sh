@@ -28,7 +28,7 @@ cd "$(dirname "$0")/.."
 binary='' refresh='' only='' write='' guests=()
 while [ $# -gt 0 ]; do
     case $1 in
-    --binary) [ $# -ge 2 ] || usage; binary=$(realpath "$2"); [ -f "$binary" ] && [ -x "$binary" ] || die "--binary: $2 is no program"; shift ;;
+    --binary) [ $# -ge 2 ] || usage; binary=$(realpath "$2"); { [ -f "$binary" ] && [ -x "$binary" ]; } || die "--binary: $2 is no program"; shift ;;
     --refresh) refresh=yes ;;
     --write) write=yes ;;
     --only) [ $# -ge 2 ] || usage; only=$2; shift ;;
