@@ -45,13 +45,14 @@ awk '$1 == 100 { full = $3 } END { printf "\nreceived at 150 %% of the capacity 
     { received = received x($1) "," came(100 * $3 / capacity) " "; p50 = p50 x($1) "," late($5) " "
       p99 = p99 x($1) "," late($6) " "; p999 = p999 x($1) "," late($7) " " }
     END {
-        picture(720, 570)
-        even_panel(24, "received, % of the capacity (grey: what was offered)", 150)
-        line(x(0) "," came(0) " " x(150) "," came(150), "#bbb")
-        line(received, "#0a6")
-        power_panel(304, "time one way, µs: p50, p99, p99.9", 1, 10000)
-        line(p50, "#06c"); line(p99, "#e80"); line(p999, "#c00")
+        picture(720, 600)
+        even_panel(24, "offered and received, % of the capacity", 150)
+        line(x(0) "," came(0) " " x(150) "," came(150), colour(1))
+        line(received, colour(2))
+        power_panel(304, "time one way, µs", 1, 10000)
+        line(p50, colour(3)); line(p99, colour(4)); line(p999, colour(5))
         for (load = 0; load <= 150; load += 25) { under(24, x(load), load); under(304, x(load), load) }
         text(360, 556, "middle", "offered, % of the capacity")
+        legend(584, "offered received p50 p99 p99.9")
         finish()
     }' "$directory/table" >"$plot"
