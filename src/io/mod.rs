@@ -33,6 +33,11 @@ pub trait Ports {
     /// afterwards is dropped for `port_down`, while the other ports go on.
     fn flush(&mut self) -> io::Result<()>;
 
+    /// Whether the driver looks for frames only when it is asked to: a worker that does not sleep flushes in rounds without any, too.
+    fn busy_polls(&self) -> bool {
+        false
+    }
+
     /// Whether frames are still on their way out: the worker must not sleep long.
     fn transmitting(&self) -> bool;
 

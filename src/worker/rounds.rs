@@ -79,7 +79,8 @@ impl<P: Ports, D: Pipeline> Rounds<P, D> {
             }
             frames += received;
         }
-        if frames == 0 && self.ports.transmitting() {
+        // What is to be sent or found by the driver needs to be asked for, also when nothing came in.
+        if frames == 0 && (self.ports.transmitting() || self.ports.busy_polls()) {
             self.flush();
         }
         let did_more = self.tend(start);

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 fn scenarios(guest: &str) -> Vec<Scenario> {
     match guest {
         "virtio" => {
-            let own = vec![modes::without_zero_copy(), service::two_arms(1), generator::of_the_kernel(1)];
+            let own = vec![modes::without_zero_copy(), modes::polled(), service::two_arms(1), generator::of_the_kernel(1)];
             own.into_iter().chain(others(1)).collect()
         }
         "virtio-ends" => ends::scenarios(1),

@@ -2,7 +2,7 @@
 
 use crate::guest::Scenario;
 use crate::service::{check_modes, insist};
-use crate::support::{Daemon, Family, Lab, Layout, run, spread_of_requests};
+use crate::support::{Daemon, Family, Lab, Layout, run, run_within, spread_of_requests};
 use std::time::Duration;
 
 const REQUESTS: u32 = 100;
@@ -60,6 +60,35 @@ pub(crate) fn others(queues: u32) -> Scenario {
             serve(lab);
         });
     })
+}
+
+/// Interrupts wait for ten seconds, far longer than a request may take: what comes in does so because the worker polls for it.
+pub(crate) fn polled() -> Scenario {
+    Scenario::new("interrupts_put_off", || {
+        run("polled", Layout::two_arm().cards(0), |lab| {
+            insist(lab);
+            lab.config = lab.config.clone().with_web([1, 1, 1]);
+            lab.config.more = "[worker]\nidle = \"spin\"\nbusy_poll = true\n".into();
+            lab.start_weir();
+            check_modes(lab.weir(), 1, "zero-copy");
+            put_off_interrupts(lab, 1_000_000, 10_000_000_000);
+            serve(lab);
+            put_off_interrupts(lab, 0, 0);
+        });
+    })
+}
+
+/// After a poll that found something, `times` times for so long; again after each poll that a socket has asked for.
+fn put_off_interrupts(lab: &Lab, times: u32, nanos: u64) {
+    for interface in ["outside", "inside"] {
+        let settings = format!(
+            "mount -t sysfs none /sys && cd /sys/class/net/{interface} && echo {times} >napi_defer_hard_irqs && echo {nanos} >gro_flush_timeout"
+        );
+        let mut command = lab.node.command("unshare");
+        command.args(["-m", "sh", "-c", &settings]);
+        let finished = run_within(command, Duration::from_secs(20));
+        assert!(finished.success(), "{interface}: {finished}");
+    }
 }
 
 fn serve(lab: &mut Lab) {

@@ -76,6 +76,12 @@ pub(super) fn kick_rx(fd: RawFd) -> io::Result<()> {
     if got >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Wakes the driver, for zero-copy with SO_PREFER_BUSY_POLL: `sendto` then only polls for received frames (`xsk_no_wakeup`), and drivers that send from
+/// elsewhere, such as virtio_net, would send nothing. `poll(2)` wakes them all the same (`xsk_poll`).
+pub(super) fn wake(fd: RawFd) -> io::Result<()> {
+    poll(&mut [libc::pollfd { fd, events: 0, revents: 0 }], 0).map(drop)
+}
+
 /// `poll(2)`; an interrupted call is one that found nothing.
 pub(super) fn poll(fds: &mut [libc::pollfd], milliseconds: libc::c_int) -> io::Result<usize> {
     // SAFETY: pointer and length are of one slice that lives through the call.

@@ -256,6 +256,10 @@ impl Ports for XskPorts {
         self.report(trouble)
     }
 
+    fn busy_polls(&self) -> bool {
+        self.sockets.iter().any(QueueSocket::busy_polls)
+    }
+
     fn transmitting(&self) -> bool {
         self.sockets.iter().any(QueueSocket::transmitting)
     }

@@ -125,6 +125,11 @@ impl QueueSocket {
         self.filling + self.in_flight
     }
 
+    /// Whether the driver looks for frames only when it is asked to.
+    pub(super) fn busy_polls(&self) -> bool {
+        self.busy_polling && self.link == Link::Up
+    }
+
     /// Whether frames are on their way out. Those of an interface that is gone never come back.
     pub(super) fn transmitting(&self) -> bool {
         self.in_flight > 0 && self.link != Link::Gone
@@ -200,7 +205,7 @@ impl QueueSocket {
                 return Ok(());
             }
             self.until_reminded = REMIND_AFTER;
-            let woken = options::kick_tx(self.fd);
+            let woken = if self.busy_polling { options::wake(self.fd) } else { options::kick_tx(self.fd) };
             return self.judge(woken);
         }
         let mut unsent = self.unsent();
