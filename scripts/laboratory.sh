@@ -64,6 +64,19 @@ steer() {
     ip netns exec "$prefix-$1-$2" sh -c "echo $4 >/sys/class/net/$3/queues/rx-0/rps_cpus"
 }
 
+# receive_on SYSTEM SIDE INTERFACE CORE NANOS : what comes in there is received by a thread on that core (threaded NAPI), which pauses so long between two
+# looks, as a NIC that interrupts that core would. Without it veth receives on the core of whoever sends.
+receive_on() {
+    local before thread
+    # A veth has a NAPI only with XDP or this.
+    on "$1" "$2" ethtool -K "$3" gro on >/dev/null
+    before=$(napi_threads "$3")
+    ip netns exec "$prefix-$1-$2" sh -c "cd /sys/class/net/$3; echo 2 >napi_defer_hard_irqs; echo $5 >gro_flush_timeout; echo 1 >threaded"
+    for thread in $(comm -13 <(echo "$before") <(napi_threads "$3")); do taskset -cp "$4" "$thread" >/dev/null; done
+}
+# napi_threads INTERFACE : the pids of those that receive for an interface of this name, in any namespace.
+napi_threads() { { grep -l "^napi/$1-" /proc/[0-9]*/comm 2>/dev/null || true; } | cut -d/ -f3 | sort; }
+
 # background SYSTEM SIDE CORES LOG COMMAND... : starts it there, until it or this shell ends.
 background() { taskset -c "$3" nsenter --net="/run/netns/$prefix-$1-$2" "${@:5}" >"$directory/$4" 2>&1 </dev/null & }
 
