@@ -67,7 +67,7 @@ impl Cores {
 
     fn measure(&self, flows: usize, cpus: &[usize]) -> anyhow::Result<Figures> {
         let shape = Shape { family: self.family, ..Shape::default() };
-        let mut first = Subject::new(shape, datapath(shape, flows, false)?)?;
+        let mut first = Subject::new(shape, datapath(shape, flows)?)?;
         let (sides, _) = first.open(flows)?;
         first.establish(&sides)?;
         let mut subjects = vec![first];
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn every_core_forwards_every_packet_of_its_own_flows_and_of_those_of_others() {
         let shape = Shape::default();
-        let mut first = Subject::new(shape, datapath(shape, 1_000, false).unwrap()).unwrap();
+        let mut first = Subject::new(shape, datapath(shape, 1_000).unwrap()).unwrap();
         let (sides, _) = first.open(1_000).unwrap();
         first.establish(&sides).unwrap();
         let second = first.beside(1).unwrap();

@@ -80,7 +80,7 @@ impl DrainBench {
 }
 
 fn measure(settings: &DrainBench) -> anyhow::Result<Figures> {
-    let mut subject = Subject::new(Shape::default(), datapath(Shape::default(), settings.connections, false)?)?;
+    let mut subject = Subject::new(Shape::default(), datapath(Shape::default(), settings.connections)?)?;
     subject.now = Monotonic::now().millis();
     let (sides, _) = subject.open(settings.connections)?;
     subject.establish(&sides)?;

@@ -124,7 +124,7 @@ fn measure(settings: &ExpiryBench) -> anyhow::Result<Figures> {
 /// The control thread's share of its core with idle connections: in the most expensive second, and over the time in which every connection
 /// is looked at once or twice.
 fn idle(settings: &ExpiryBench) -> anyhow::Result<(f64, f64)> {
-    let mut subject = Subject::new(Shape::default(), datapath(Shape::default(), settings.idle, false)?)?;
+    let mut subject = Subject::new(Shape::default(), datapath(Shape::default(), settings.idle)?)?;
     subject.now = Monotonic::now().millis();
     let (sides, _) = subject.open(settings.idle)?;
     subject.establish(&sides)?;
@@ -168,7 +168,7 @@ impl Round {
 fn sustained(settings: &ExpiryBench) -> anyhow::Result<Vec<Round>> {
     // Room for a round in which nothing expires.
     let room = settings.established + settings.rate * (settings.seconds as usize + 2);
-    let mut subject = Subject::new(Shape::default(), datapath(Shape::default(), room, false)?)?;
+    let mut subject = Subject::new(Shape::default(), datapath(Shape::default(), room)?)?;
     let datapath = subject.datapath();
     let mut snapshot = snapshot(Shape::default(), room);
     snapshot.timeouts = Timeouts { tcp_syn_sent: SHORT, ..Timeouts::default() }.into();

@@ -75,7 +75,12 @@ const ESTABLISHED: usize = 16;
 
 impl Flood {
     pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
-        ensure!(self.established + BURST < self.table, "the table must have room for more than the established connections");
+        let Self { table, established, .. } = self;
+        ensure!(
+            established + BURST < *table,
+            "--established {established} leaves no room for the flood in --table {table}: at least {} there",
+            established + BURST + 1
+        );
         let figures = flood(self)?;
         if self.json {
             return Ok(writeln!(out, "{}", serde_json::to_string(&figures)?)?);
@@ -142,7 +147,7 @@ struct Attack<'a> {
 }
 
 fn flood(settings: &Flood) -> anyhow::Result<Figures> {
-    let mut subject = Subject::new(Shape::default(), datapath(Shape::default(), settings.table, false)?)?;
+    let mut subject = Subject::new(Shape::default(), datapath(Shape::default(), settings.table)?)?;
     let (sides, _) = subject.open(settings.established)?;
     subject.establish(&sides)?;
     let free = (settings.table - settings.established) as u64;

@@ -1,10 +1,16 @@
 //! The load balancer that is measured, and the connections through it.
 
+use super::memory;
 use super::shape::{Family, Shape, Transport};
+use super::subject::Random;
 use crate::conntrack::{Conntrack, HashKey};
-use crate::datapath::{Datapath, Hooks, NextHop, NextHops, PortId, Route, Routes};
+use crate::datapath::{Datapath, Handler, Hook, Hooks, NextHop, NextHops, Packet, PortId, Route, Routes, Verdict, priority};
+use crate::nat::{Homes, Served, Spread};
+use crate::packet::rss::Rss;
+use crate::packet::toeplitz::{Hashed, Toeplitz};
 use crate::schedule::{Kind, Member, Settings, build};
 use crate::service::{Access, Backend, BackendId, Pool, Protocol, Service, ServiceId, Services, Snapshot, SnatPool};
+use anyhow::Context;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -23,27 +29,85 @@ pub(super) const OUTSIDE: PortId = PortId(0);
 /// Toward the backends.
 pub(super) const INSIDE: PortId = PortId(1);
 
+/// Entries of the indirection table, as many cards have them.
+const ENTRIES: u32 = 128;
+
 /// Client address and port of connection number `flow`: 256 connections a client.
 pub(super) fn client(flow: usize) -> (u32, u16) {
     (0x0b00_0000 + (flow >> 8) as u32, 1024 + (flow & 0xff) as u16)
 }
 
-/// A datapath with room for `flows` connections, counted if `accounting`, to a pool behind one VIP, every next hop resolved. The memory is
-/// taken: pages that the kernel must clear first are a matter of the first minutes of a daemon, not of a new connection.
-pub(super) fn datapath(shape: Shape, flows: usize, accounting: bool) -> anyhow::Result<Datapath> {
-    hashed_by(HashKey::random(), shape, flows, accounting)
+/// What a datapath may do beside what it always does.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extras {
+    /// Counts each connection.
+    pub accounting: bool,
+    /// Calls a handler at each hook, which lets everything through.
+    pub hooks: bool,
+    /// Takes SNAT ports whose replies come to the worker's own one of so many queues.
+    pub queues: Option<u32>,
 }
 
-/// The same, with tuples hashed under this key.
-pub(super) fn hashed_by(key: HashKey, shape: Shape, flows: usize, accounting: bool) -> anyhow::Result<Datapath> {
-    let conntrack = Conntrack::with_key(flows, key)?;
+/// A datapath with room for `flows` connections to a pool behind one VIP, every next hop resolved. The memory is
+/// taken: pages that the kernel must clear first are a matter of the first minutes of a daemon, not of a new connection.
+pub(super) fn datapath(shape: Shape, flows: usize) -> anyhow::Result<Datapath> {
+    with_extras(HashKey::random(), shape, flows, Extras::default())
+}
+
+/// The same, with tuples hashed under this key, and what else it does.
+pub(super) fn with_extras(key: HashKey, shape: Shape, flows: usize, extras: Extras) -> anyhow::Result<Datapath> {
+    let conntrack = conntrack(key, flows, extras.accounting)
+        .with_context(|| format!("no room in this process's address space for {flows} connections"))?;
+    memory::check(conntrack.bytes(), &format!("{flows} connections"))?;
+    // Where each queue has its own ports, one queue's must do for all connections.
+    let snapshot = snapshot(shape, flows * extras.queues.unwrap_or(1) as usize);
+    let homes = extras.queues.map(|queues| Arc::new(homes(queues, &snapshot)));
     Ok(Datapath {
-        conntrack: if accounting { conntrack.with_accounts()? } else { conntrack }.populated()?,
+        conntrack: conntrack.populated()?,
         next_hops: next_hops(shape)?,
-        snapshot: arc_swap::ArcSwap::from_pointee(snapshot(shape, flows)),
-        hooks: Hooks::default(),
-        homes: Default::default(),
+        snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
+        hooks: if extras.hooks { everywhere() } else { Hooks::default() },
+        homes: homes.into(),
     })
+}
+
+fn conntrack(key: HashKey, flows: usize, accounting: bool) -> std::io::Result<Conntrack> {
+    let conntrack = Conntrack::with_key(flows, key)?;
+    if accounting { conntrack.with_accounts() } else { Ok(conntrack) }
+}
+
+/// A handler at each hook, between the built-in ones.
+fn everywhere() -> Hooks {
+    let mut hooks = Hooks::default();
+    for hook in [Hook::Prerouting, Hook::LocalIn, Hook::Forward, Hook::LocalOut, Hook::Postrouting] {
+        hooks.register(hook, priority::FILTER, Box::new(Onlooker));
+    }
+    hooks
+}
+
+/// A handler that lets everything through.
+#[derive(Debug)]
+struct Onlooker;
+
+impl Handler for Onlooker {
+    fn handle(&self, _: &mut Packet<'_>) -> Verdict {
+        Verdict::Accept
+    }
+}
+
+/// Of cards with so many queues, one for each worker, and a random key.
+pub(super) fn homes(queues: u32, snapshot: &Snapshot) -> Homes {
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
+    let key: [u8; 40] = std::array::from_fn(|_| random.next() as u8);
+    let both = Some(Hashed::AddressesAndPorts);
+    let toeplitz = Toeplitz::new(&key).unwrap_or_else(|| unreachable!("a key of 40 bytes is long enough"));
+    let table = (0..ENTRIES).map(|entry| entry % queues).collect();
+    let rss = Rss { toeplitz, table, tcp_v4: both, udp_v4: both, tcp_v6: both, udp_v6: both };
+    let spread = Some(Arc::new(Spread::new(&rss, queues as usize, |queue| Some(queue as usize))));
+    let served = snapshot.backends.iter().flatten();
+    let served: Vec<_> =
+        served.map(|backend| Served { backend: backend.id, target: backend.address(), protocols: [true, true] }).collect();
+    Homes::new(queues as usize, vec![spread.clone(), spread], &snapshot.snat, &served, None)
 }
 
 /// The config for so many connections.

@@ -33,7 +33,7 @@ pub(super) struct HealthBench {
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u16).range(1..))]
     backends: u16,
     /// From one probe of a backend to the next, in milliseconds.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..))]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
     interval: u64,
     /// Seconds of each part.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=600))]
@@ -134,7 +134,7 @@ impl HealthBench {
         let poll = Poll::new()?;
         let mut checker = Checker::new(poll.registry().try_clone()?, 0..usize::from(self.backends));
         let targets = probe.into_iter().flat_map(|probe| self.targets(probe, port)).collect();
-        let datapath = datapath(Shape::default(), self.connections, false)?;
+        let datapath = datapath(Shape::default(), self.connections)?;
         let began = Monotonic::now();
         checker.update(targets, HashSet::new(), Duration::from_nanos(began.0));
         let (expiry, late) = (Expiry::new(began), Histogram::new_with_bounds(1, 60_000_000, 3)?);

@@ -120,7 +120,7 @@ struct Worker {
 impl Worker {
     fn new(flows: usize) -> anyhow::Result<Self> {
         let shape = Shape::default();
-        let mut subject = Subject::new(shape, datapath(shape, flows, false)?)?;
+        let mut subject = Subject::new(shape, datapath(shape, flows)?)?;
         subject.now = Monotonic::now().millis();
         let (sides, _) = subject.open(flows)?;
         subject.establish(&sides)?;

@@ -1,6 +1,7 @@
 //! The measurement: rounds of the datapath and of the floor, alternating.
 
-use super::flows::hashed_by;
+use super::flows::{Extras, with_extras};
+use super::memory;
 use super::shape::{Family, Shape};
 use super::subject::Subject;
 use super::traffic::{DATA, ReplySide};
@@ -65,17 +66,18 @@ pub(super) struct Load {
     pub packets: usize,
     /// Percentage of them that come from the backends.
     pub replies: u32,
-    /// Whether each connection is counted.
-    pub accounting: bool,
+    /// What the datapath does beside.
+    pub extras: Extras,
 }
 
 /// Opens the connections, then measures the rounds.
 pub(super) fn measure(load: &Load) -> anyhow::Result<Figures> {
-    let Load { shape, width, flows, rounds, packets, replies, accounting } = *load;
-    let mut subject = Subject::new(shape, hashed_by(width.key()?, shape, flows, accounting)?)?;
+    let Load { shape, width, flows, rounds, packets, replies, extras } = *load;
+    let mut subject = Subject::new(shape, with_extras(width.key()?, shape, flows, extras)?)?;
     let (sides, opening) = subject.open(flows)?;
     subject.establish(&sides)?;
     let bytes = bytes(&subject.datapath().conntrack, shape.family);
+    memory::check(bytes.total(), &format!("the floor under {flows} connections"))?;
     let floor = Floor::new(bytes.index, bytes.entries)?;
 
     let packets = packets.next_multiple_of(BURST);

@@ -11,6 +11,7 @@ mod flows;
 mod health;
 mod latency;
 mod measure;
+mod memory;
 mod ports;
 mod schedulers;
 mod shape;
@@ -22,6 +23,7 @@ mod width;
 
 use super::Outcome;
 use clap::Args;
+use flows::Extras;
 use measure::{Figures, Load, measure};
 use serde_json::json;
 use shape::{Family, Shape, Size, Transport};
@@ -65,6 +67,13 @@ pub(super) struct Bench {
     /// Count packets and bytes of each connection, as with `accounting = true`
     #[arg(long)]
     accounting: bool,
+    /// Call a handler at each of the five hooks, which lets every packet through; weir itself registers none
+    #[arg(long)]
+    hooks: bool,
+    /// Choose SNAT ports whose replies come to the worker's own queue, of cards with so many queues that tell their RSS key: what new
+    /// connections then take
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..=128))]
+    queues: Option<u32>,
     /// One JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -122,7 +131,8 @@ impl Bench {
             writeln!(
                 out,
                 "{}",
-                json!({ "replies_percent": self.replies, "rounds": self.rounds, "accounting": self.accounting, "results": all })
+                json!({ "replies_percent": self.replies, "rounds": self.rounds, "accounting": self.accounting,
+                    "hooks": self.hooks, "queues": self.queues, "results": all })
             )?;
         }
         Ok(())
@@ -147,8 +157,8 @@ impl Bench {
     }
 
     fn load(&self, shape: Shape, width: Width, flows: usize) -> Load {
-        let Self { rounds, packets, replies, accounting, .. } = *self;
-        Load { shape, width, flows, rounds: rounds as usize, packets, replies, accounting }
+        let Self { rounds, packets, replies, accounting, hooks, queues, .. } = *self;
+        Load { shape, width, flows, rounds: rounds as usize, packets, replies, extras: Extras { accounting, hooks, queues } }
     }
 }
 
@@ -181,12 +191,14 @@ mod tests {
 
     #[test]
     fn a_small_bench_forwards_every_packet() {
-        for accounting in [false, true] {
-            let shape = Shape::default();
-            let figures =
-                measure(&Load { shape, width: Width::V2, flows: 2_000, rounds: 1, packets: 10_000, replies: 50, accounting })
-                    .unwrap();
-            assert_eq!(figures.forwarded, figures.packets);
+        let plain = Extras::default();
+        for extras in
+            [plain, Extras { accounting: true, ..plain }, Extras { hooks: true, ..plain }, Extras { queues: Some(4), ..plain }]
+        {
+            let load =
+                Load { shape: Shape::default(), width: Width::V2, flows: 2_000, rounds: 1, packets: 10_000, replies: 50, extras };
+            let figures = measure(&load).unwrap();
+            assert_eq!(figures.forwarded, figures.packets, "{extras:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! `weir bench ports`: what the choice of a SNAT port costs, with and without homes.
 
-use super::flows::{self, BACKENDS, INSIDE, VIP, client};
+use super::flows::{self, BACKENDS, INSIDE, VIP, client, homes};
 use super::measure::median;
 use super::shape::{Family, Shape};
 use super::subject::{Random, clock_cost};
@@ -9,9 +9,7 @@ use crate::conntrack::{
     Visit, Walker,
 };
 use crate::datapath::BURST;
-use crate::nat::{Allocation, Home, Homes, Served, Sources, Spread, first_free_tuple, unique_tuple};
-use crate::packet::rss::Rss;
-use crate::packet::toeplitz::{Hashed, Toeplitz};
+use crate::nat::{Allocation, Home, Homes, Sources, first_free_tuple, unique_tuple};
 use crate::service::{BackendId, Snapshot};
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -20,7 +18,6 @@ use serde_json::json;
 use std::io::Write;
 use std::iter::once;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// What the choice of a SNAT port costs a new connection
@@ -48,8 +45,6 @@ pub(super) struct Ports {
 const BURSTS: usize = 200;
 /// TCP.
 const PROTOCOL: u8 = 6;
-/// Entries of the indirection table, as many cards have them.
-const ENTRIES: u32 = 128;
 
 /// Nanoseconds a choice.
 #[derive(Debug, Serialize)]
@@ -233,21 +228,6 @@ fn begin<'a, F: Addresses>(
     let owner = Owner { service: 0, backend: backend.0 };
     let state = State::new(PROTOCOL, TcpState::SynSent);
     table.open(hoard, original, table.hash(original), owner, state, Millis(1)).context("the table is full")
-}
-
-/// For so many queues, one for each worker.
-fn homes(queues: u32, snapshot: &Snapshot) -> Homes {
-    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
-    let key: [u8; 40] = std::array::from_fn(|_| random.next() as u8);
-    let both = Some(Hashed::AddressesAndPorts);
-    let toeplitz = Toeplitz::new(&key).unwrap_or_else(|| unreachable!("a key of 40 bytes is long enough"));
-    let table = (0..ENTRIES).map(|entry| entry % queues).collect();
-    let rss = Rss { toeplitz, table, tcp_v4: both, udp_v4: both, tcp_v6: both, udp_v6: both };
-    let spread = Some(Arc::new(Spread::new(&rss, queues as usize, |queue| Some(queue as usize))));
-    let backends = snapshot.backends.iter().flatten();
-    let served: Vec<_> =
-        backends.map(|backend| Served { backend: backend.id, target: backend.address(), protocols: [true, false] }).collect();
-    Homes::new(queues as usize, vec![spread.clone(), spread], &snapshot.snat, &served, None)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::measure::median;
 use super::subject::{Random, clock_cost};
 use crate::schedule::{Kind, Member, Request, Scheduler, Settings, build};
+use anyhow::ensure;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
@@ -47,7 +48,7 @@ impl Schedulers {
             writeln!(out, "{}", Figures::HEADING)?;
         }
         for (backends, kind) in self.backends.iter().flat_map(|backends| Kind::ALL.iter().map(move |kind| (*backends, *kind))) {
-            let figures = measure(kind, backends, self.full, self.picks);
+            let figures = measure(kind, backends, self.full, self.picks)?;
             if !self.json {
                 writeln!(out, "{figures}")?;
                 out.flush()?;
@@ -84,12 +85,16 @@ impl fmt::Display for Figures {
     }
 }
 
-fn measure(kind: Kind, backends: u32, full: u32, picks: usize) -> Figures {
+fn measure(kind: Kind, backends: u32, full: u32, picks: usize) -> anyhow::Result<Figures> {
     let mut subject = Subject::new(kind, backends, full);
+    ensure!(
+        !subject.held.is_empty(),
+        "--full {full} leaves none of {backends} backends with room: name more backends, or a smaller share"
+    );
     let bursts: Vec<_> = (0..picks.div_ceil(BURST)).map(|_| subject.burst()).collect();
     let of = |part: usize| median(bursts.iter().map(|burst| burst[part].as_nanos() as f64 / BURST as f64));
     let [pick_ns, floor_ns, count_ns] = [0, 1, 2].map(of);
-    Figures { scheduler: kind.name(), backends, pick_ns, floor_ns, ratio: pick_ns / floor_ns, count_ns }
+    Ok(Figures { scheduler: kind.name(), backends, pick_ns, floor_ns, ratio: pick_ns / floor_ns, count_ns })
 }
 
 struct Subject {
@@ -196,10 +201,12 @@ mod tests {
             }
             let counted: u32 = subject.members.iter().map(|member| member.connections()).sum();
             assert_eq!((counted as usize, subject.held.len()), (20 * EACH, 20 * EACH), "{kind}");
-            let figures = measure(*kind, 20, 0, 1000);
+            let figures = measure(*kind, 20, 0, 1000).unwrap();
             assert!(figures.pick_ns > 0.0 && figures.to_string().starts_with(kind.name()));
             let full = Subject::new(*kind, 20, 50);
             assert!(full.held.iter().all(|chosen| full.members[*chosen].has_room()), "{kind}: a full one was chosen");
+            let error = measure(*kind, 3, 99, 1000).unwrap_err().to_string();
+            assert_eq!(error, "--full 99 leaves none of 3 backends with room: name more backends, or a smaller share");
         }
     }
 }
