@@ -92,11 +92,13 @@ $(backends $servers)
 TOML
 }
 
-# Its main thread would end with its input; with a period for its statistics it sleeps. It has a session to itself, because a process group in which
-# somebody is stopped gets SIGHUP when the last one outside of it ends who has started it: it would end this script with whoever called it.
+# Its main thread would end with its input; with a period for its statistics it sleeps. It has a process group to itself (`set -m`): where somebody is
+# stopped in a group, the kernel sends SIGHUP to all of it when the last one outside of it ends who had to do with it. That would be us, with our caller.
 start_testpmd() {
-    background testpmd forward "$any_core" testpmd.log setsid bash -c "$(declare -f run_testpmd); testpmd=$testpmd; run_testpmd \"\$@\"" testpmd \
+    set -m
+    background testpmd forward "$any_core" testpmd.log bash -c "$(declare -f run_testpmd); testpmd=$testpmd; run_testpmd \"\$@\"" testpmd \
         1 --forward-mode=mac --eth-peer=0,02:00:00:00:00:11 --eth-peer=1,02:00:00:00:00:44
+    set +m
     testpmd_pid=$!
     await testpmd grep -q 'forwards packets on 2 streams' "$directory/testpmd.log"
     kill -STOP "$testpmd_pid"

@@ -77,8 +77,10 @@ receive_on() {
 # napi_threads INTERFACE : the pids of those that receive for an interface of this name, in any namespace.
 napi_threads() { { grep -l "^napi/$1-" /proc/[0-9]*/comm 2>/dev/null || true; } | cut -d/ -f3 | sort; }
 
-# background SYSTEM SIDE CORES LOG COMMAND... : starts it there, until it or this shell ends.
-background() { taskset -c "$3" nsenter --net="/run/netns/$prefix-$1-$2" "${@:5}" >"$directory/$4" 2>&1 </dev/null & }
+# background SYSTEM SIDE CORES LOG COMMAND... : starts it there, until it or this shell ends, also by SIGKILL.
+background() {
+    taskset -c "$3" setpriv --pdeathsig KILL nsenter --net="/run/netns/$prefix-$1-$2" "${@:5}" >"$directory/$4" 2>&1 </dev/null &
+}
 
 # await SYSTEM COMMAND... : until the command succeeds; the system, which was started last, must not end before.
 await() {
