@@ -241,6 +241,9 @@ pub struct Connections {
     pub capacity: u64,
     /// Bytes of memory when all of it is in use.
     pub bytes: u64,
+    /// Bytes of the notes of which SNAT ports are taken, where ports are chosen by a card's RSS; 0 where none are.
+    #[serde(default)]
+    pub port_bytes: u64,
     /// Expected now, of both families.
     #[serde(default)]
     pub expected: u64,

@@ -39,7 +39,11 @@ fn print(status: &admin::Status, out: &mut dyn Write) -> io::Result<()> {
     let gave_way = if early_drops > 0 { format!("; {early_drops} gave way because it was full") } else { String::new() };
     let (count, capacity) = (connections.count, connections.capacity);
     let ending = if connections.ending > 0 { format!(" and {} ending", connections.ending) } else { String::new() };
-    writeln!(out, "connections: {count}{ending} of {capacity} a family, at most {megabytes} MiB{gave_way}\n")?;
+    let ports = match connections.port_bytes {
+        0 => String::new(),
+        bytes => format!(" and {} MiB of notes of taken SNAT ports", bytes.div_ceil(1 << 20)),
+    };
+    writeln!(out, "connections: {count}{ending} of {capacity} a family, at most {megabytes} MiB{ports}{gave_way}\n")?;
     print_services(status, out)?;
     print_limits(status, out)?;
     print_backends(status, out)?;

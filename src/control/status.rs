@@ -34,6 +34,7 @@ impl Daemon {
                 ending: self.datapath.conntrack.ending() as u64,
                 capacity: self.datapath.conntrack.capacity() as u64,
                 bytes: self.datapath.conntrack.bytes() as u64,
+                port_bytes: self.datapath.homes.load().as_ref().map_or(0, |homes| homes.bytes() as u64),
                 expected: self.datapath.conntrack.expectations().count() as u64,
             },
             sources: self.describe_sources(),

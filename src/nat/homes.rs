@@ -133,6 +133,11 @@ impl Homes {
         Some(map)
     }
 
+    /// Bytes of memory of the notes of taken ports: 8 KiB, and 128 bytes a worker, for each backend, SNAT address and protocol, up to [`MAPS`].
+    pub fn bytes(&self) -> usize {
+        self.maps.values().map(|map| map.bytes()).sum()
+    }
+
     /// Combinations of backend, SNAT address and protocol beyond [`MAPS`].
     pub fn unmapped(&self) -> usize {
         self.unmapped

@@ -42,6 +42,11 @@ impl TakenPorts {
         Self { words: (0..WORDS).map(|_| AtomicU64::new(0)).collect(), rounds: (0..workers).map(round).collect() }
     }
 
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.words) + size_of_val(&*self.rounds)
+    }
+
     /// For how many it was made.
     pub(super) fn workers(&self) -> usize {
         self.rounds.len()
@@ -111,6 +116,7 @@ mod tests {
         assert_eq!([0, 1, 16, 1023].map(|word| taken.word(word)), [1 << 63 | 1, 1, 1, 1 << 63]);
         taken.release(64);
         assert!(taken.claim(64));
+        assert_eq!(taken.bytes(), 8192 + 2 * 128);
     }
 
     #[test]

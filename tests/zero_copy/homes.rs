@@ -23,6 +23,8 @@ pub(crate) fn scenario() -> Scenario {
             for interface in lab.weir().status()["interfaces"].as_array().expect("interfaces") {
                 assert!(interface["replies"].as_str().is_some_and(|replies| replies.starts_with(told)), "{interface}");
             }
+            // 8 KiB, and 128 bytes for each of four workers, toward three backends of each family.
+            assert_eq!(lab.weir().status()["connections"]["port_bytes"], 6 * (8192 + 4 * 128));
             come_home(lab, 0);
             // Queues 1 and 3 alone, where the replies come in.
             lab.node.run("ethtool -X inside weight 0 1 0 1");
