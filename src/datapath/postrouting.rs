@@ -82,7 +82,7 @@ fn open<'a, F: Tracked, const HOOKED: bool>(
     }
     let reply = home.map(|_| connection.entry.tuple(Direction::Reply));
     let confirmed = table.confirm(connection);
-    if let (Confirmed::Clash | Confirmed::Full, Some(homes), Some(reply)) = (&confirmed, context.homes, reply) {
+    if let (Confirmed::Clash | Confirmed::Full, Some(homes), Some(reply)) = (&confirmed, context.homes(), reply) {
         homes.release_reply(reply.protocol, &reply.view());
     }
     match confirmed {
@@ -107,7 +107,7 @@ fn home<'a, const HOOKED: bool>(
     hop: Hop,
 ) -> Option<Home<'a>> {
     let interface = usize::from(hop.port().0);
-    context.homes?.find(usize::from(context.worker), opening.backend.id, opening.target, protocol, interface)
+    context.homes()?.find(usize::from(context.worker), opening.backend.id, opening.target, protocol, interface)
 }
 
 /// Gives a record to a control connection, or to a data connection, which notes its master there. Without room for one, the one goes on
@@ -127,7 +127,7 @@ fn extend<F: Tracked>(table: &Table<F>, connection: &Unconfirmed<'_, F>, opening
 #[cold]
 #[inline(never)]
 fn make_room<F: Tracked, const HOOKED: bool>(context: &mut Context<'_, HOOKED>, visit: &mut Visit<'_>, lookup: &Lookup<F>) {
-    let (snapshot, homes, now) = (context.snapshot, context.homes, context.now);
+    let (snapshot, homes, now) = (context.snapshot, context.homes(), context.now);
     let table = F::table(&context.datapath.conntrack);
     let mut closed = |connection: &ConnectionView| {
         context.datapath.conntrack.conncount().closed(connection);

@@ -22,7 +22,8 @@ use crate::nat::tcp_reset;
 use crate::nat::{Homes, Manip};
 use crate::packet::{Headers, Ip, Malformed, Payload, parse};
 use crate::service::Snapshot;
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -67,7 +68,8 @@ struct Scratch {
 pub(super) struct Context<'a, const HOOKED: bool> {
     pub datapath: &'a Datapath,
     pub snapshot: &'a Snapshot,
-    pub homes: Option<&'a Homes>,
+    /// Loaded when a first packet asks.
+    homes: &'a OnceCell<Guard<Option<Arc<Homes>>>>,
     /// Which one this is.
     pub worker: u8,
     pub epoch: u16,
@@ -80,6 +82,13 @@ pub(super) struct Context<'a, const HOOKED: bool> {
     /// Of the interface that the last packet was too big for.
     pub mtu: u32,
     pub tally: Tally,
+}
+
+impl<'a, const HOOKED: bool> Context<'a, HOOKED> {
+    /// Where replies come in, if that is known.
+    pub(super) fn homes(&self) -> Option<&'a Homes> {
+        self.homes.get_or_init(|| self.datapath.homes.load()).as_deref()
+    }
 }
 
 /// How often a packet may begin anew; a handler that always says REPEAT must not hold up the worker.
@@ -101,22 +110,22 @@ impl Datapath {
     /// ([`crate::io::Ports`] and the worker).
     pub fn process(&self, lane: &mut Lane, frames: &mut [Frame<'_>], now: impl Into<Now>) {
         let now = now.into();
-        let looks_at_all = self.snapshot.load().tracking.checksum == Verify::All;
+        let snapshot = self.snapshot.load();
+        let looks_at_all = snapshot.tracking.checksum == Verify::All;
         if self.hooks.is_empty() && !looks_at_all {
-            self.process_bursts::<false>(lane, frames, now);
+            self.process_bursts::<false>(lane, &snapshot, frames, now);
         } else {
-            self.process_bursts::<true>(lane, frames, now);
+            self.process_bursts::<true>(lane, &snapshot, frames, now);
         }
     }
 
-    fn process_bursts<const HOOKED: bool>(&self, lane: &mut Lane, frames: &mut [Frame<'_>], now: Now) {
-        let snapshot = self.snapshot.load();
-        let homes = self.homes.load();
+    fn process_bursts<const HOOKED: bool>(&self, lane: &mut Lane, snapshot: &Snapshot, frames: &mut [Frame<'_>], now: Now) {
+        let homes = OnceCell::new();
         for burst in frames.chunks_mut(BURST) {
             let mut context = Context::<HOOKED> {
                 datapath: self,
-                snapshot: &snapshot,
-                homes: homes.as_deref(),
+                snapshot,
+                homes: &homes,
                 worker: lane.worker,
                 epoch: self.next_hops.epoch(),
                 now: now.millis,
