@@ -12,19 +12,20 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
+. scripts/options.sh
 . scripts/workplace.sh
 
 rounds=9 flows=10k,1M,10M families=ipv4,ipv6 tables=10k,1M,10M plot=
 while [ $# -gt 0 ]; do
     case $1 in
     --quick) rounds=1 flows=10k,1M tables=10k,1M ;;
-    --rounds) rounds=$2; shift ;;
-    --flows) flows=$2; shift ;;
-    --family) families=$2; shift ;;
-    --tables) tables=$2; shift ;;
-    --plot) plot=$2; shift ;;
+    --rounds) rounds=$(whole 1 1000 "$@"); shift ;;
+    --flows) flows=$(counts 64 60000000 "$@" | tr " " ,); shift ;;
+    --family) families=$(one_of "ipv4 ipv6 ipv4,ipv6 ipv6,ipv4" "$@"); shift ;;
+    --tables) tables=$(counts 64 60000000 "$@" | tr " " ,); shift ;;
+    --plot) plot=$(new_file "$@"); shift ;;
     -h | --help) help ;;
-    *) usage ;;
+    *) usage "$1" ;;
     esac
     shift
 done

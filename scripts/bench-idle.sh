@@ -4,7 +4,7 @@
 # What a worker does while nothing comes in, and what that costs and gives: `idle` and `busy_poll` of [worker] in each combination, with nothing to do and
 # at 1 %, 10 % and 100 % of the capacity. That is what comes through in the default mode when far more is offered (--highest, 1.4 million packets a
 # second). All modes and loads take turns, in N runs (5) of S seconds (2) each, the next run in the opposite order; figures are medians.
-# --plot draws them.
+# --plot draws them. The exit code is 1 if the default mode takes 1 % of a core or more with nothing to do, and if a load was not offered.
 #
 # The cables are drawn in scripts/laboratory.sh, and scripts/load.sh says what runs on which core. `weir` is the time of all threads of weir on a CPU (the
 # first number of /proc/PID/task/*/schedstat) in the middle of the run, `core 1` how long that core was not idle. A softirq that runs in a system call of weir, or
@@ -15,9 +15,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
+. scripts/options.sh
 . scripts/workplace.sh
 . scripts/figures.sh
 . scripts/laboratory.sh
+. scripts/generator.sh
 . scripts/load.sh
 
 seconds=2
@@ -58,11 +60,11 @@ measure() {
     local opened generator
     # Flows are opened first: load is what comes behind.
     opened=$(($(came_in) + flows + capacity * $1 / 2000))
-    generate "$((capacity * $1 / 100))" "$flows" "$seconds" &
+    offering "$((capacity * $1 / 100))" &
     generator=$!
     while [ "$(came_in)" -lt "$opened" ] && kill -0 "$generator" 2>/dev/null; do sleep 0.01; done
     watch >"$directory/watched"
-    wait "$generator" || die "no measurement at $1 %"
+    wait "$generator" || no_measurement "$1 % of the capacity"
     answered | paste - "$directory/watched"
 }
 
@@ -84,12 +86,20 @@ done
 for load in $loads; do
     for mode in $modes; do
         # shellcheck disable=SC2046 # a word a number
-        echo "$load" "$mode" $(for n in 1 2 3 4 5 6 7 8; do column "$n" "$directory/$mode-$load"; done)
+        echo "$load" "$mode" $(for n in 1 2 3 4 5 6 7 8; do column "$n" "$directory/$mode-$load"; done) \
+            "$(shortfall "$(column 1 "$directory/$mode-$load")" "$((capacity * load / 100))")"
     done
 done >"$directory/table"
 printf '%6s %-15s %9s %9s %8s %9s %9s %9s %8s %8s\n' load mode sent received lost p50 p99 p99.9 weir "core 1"
-awk '{ printf "%4d %% %-15s %9.0f %9.0f %6.2f %% %9.1f %9.1f %9.1f %6.2f %% %6.1f %%\n", $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 }' "$directory/table"
-awk '$1 == 0 && $2 == "sleep" { printf "\nweir with nothing to do, in the default mode: %.3f %% of a core (less than 1: %s)\n", $9, $9 < 1 ? "yes" : "NO" }' "$directory/table"
+awk "$remark"'{
+    printf "%4d %% %-15s %9.0f %9.0f %6.2f %% %9.1f %9.1f %9.1f %6.2f %% %6.1f %%%s\n", $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, remark(11)
+}' "$directory/table"
+good=yes
+awk '$1 == 0 && $2 == "sleep" {
+    printf "\nweir with nothing to do, in the default mode: %.3f %% of a core (less than 1: %s)\n", $9, $9 < 1 ? "yes" : "NO"
+    exit !($9 < 1)
+}' "$directory/table" || good=
+! short 11 || good='' plot=
 
 # Two panels over the loads: weir's share of a core, and the times, p50 drawn through and p99 dashed.
 [ -z "$plot" ] || awk -v names="$modes" "$(cat scripts/plot.awk)"'
@@ -106,3 +116,4 @@ awk '$1 == 0 && $2 == "sleep" { printf "\nweir with nothing to do, in the defaul
         legend(584, names)
         finish()
     }' "$directory/table" >"$plot"
+[ -n "$good" ] || exit 1

@@ -17,6 +17,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
+. scripts/options.sh
 . scripts/workplace.sh
 . scripts/figures.sh
 . scripts/laboratory.sh
@@ -25,13 +26,13 @@ runs=5 seconds=2 connections=64 pause=100 plot=
 while [ $# -gt 0 ]; do
     case $1 in
     --quick) runs=1 seconds=1 ;;
-    --runs) runs=$2; shift ;;
-    --seconds) seconds=$2; shift ;;
-    --connections) connections=$2; shift ;;
-    --pause) pause=$2; shift ;;
-    --plot) plot=$2; shift ;;
+    --runs) runs=$(whole 1 1000 "$@"); shift ;;
+    --seconds) seconds=$(whole 1 3600 "$@"); shift ;;
+    --connections) connections=$(whole 1 8192 "$@"); shift ;;
+    --pause) pause=$(whole 0 10000 "$@"); shift ;;
+    --plot) plot=$(new_file "$@"); shift ;;
     -h | --help) help ;;
-    *) usage ;;
+    *) usage "$1" ;;
     esac
     shift
 done

@@ -25,6 +25,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
+. scripts/options.sh
 . scripts/workplace.sh
 . scripts/figures.sh
 . scripts/laboratory.sh
@@ -34,14 +35,14 @@ runs=13 flows="1024 32768 250000" protocol=udp rate=1500000 seconds=0.5 plot=
 while [ $# -gt 0 ]; do
     case $1 in
     --quick) runs=1 flows="1024 32768" ;;
-    --runs) runs=$2; shift ;;
-    --flows) flows=$2; shift ;;
-    --protocol) protocol=$2; shift ;;
-    --rate) rate=$2; shift ;;
-    --seconds) seconds=$2; shift ;;
-    --plot) plot=$2; shift ;;
+    --runs) runs=$(whole 1 1000 "$@"); shift ;;
+    --flows) flows=$(counts 1 500000 "$@"); shift ;;
+    --protocol) protocol=$(one_of "udp tcp" "$@"); shift ;;
+    --rate) rate=$(whole 1000 20000000 "$@"); shift ;;
+    --seconds) seconds=$(decimal 0.1 3600 "$@"); shift ;;
+    --plot) plot=$(new_file "$@"); shift ;;
     -h | --help) help ;;
-    *) usage ;;
+    *) usage "$1" ;;
     esac
     shift
 done

@@ -10,11 +10,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
+. scripts/options.sh
 
 case "${1:-}" in
 '' | --keep) keep=${1:-} ;;
 -h | --help) help ;;
-*) usage ;;
+*) usage "$1" ;;
 esac
 
 need_root

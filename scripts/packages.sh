@@ -4,10 +4,6 @@
 say() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 
-usage() { sed -n '2s/^# /usage: /p' "$0" >&2; exit 2; }
-# help : what the head of the script says.
-help() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0; }
-
 need_root() { [ "$(id -u)" -eq 0 ] || die "needs root, for network namespaces and XDP: sudo $0"; }
 
 # What the build needs: the XDP program is compiled by clang, libxdp and libbpf (inside xsk-rs) by gcc.

@@ -4,7 +4,8 @@
 # The main profiles of `weir pktgen` through a weir between two veth pairs: a fixed rate, many flows, large packets, both ways, IMIX, IPv6, TCP, a SYN flood,
 # a ramp, the other senders (the kernel's pktgen where the kernel has it), and
 # the search for the highest rate without loss (RFC 2544, section 26.1). One line each: what was sent and received a second, what was
-# lost, and how long it was on the way.
+# lost, and how long it was on the way. --rate is one that weir bears: a row of which more than 1 % was lost is marked (<-), and so is one whose flows
+# were not all open, or whose load was not offered. With such a row the exit code is 1.
 #
 #   client ── c0 ═ l0 ── weir ── l1 ═ s0 ── server
 #
@@ -12,19 +13,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
+. scripts/options.sh
 . scripts/workplace.sh
 . scripts/laboratory.sh
+. scripts/generator.sh
 
 seconds=5 rate=100000 highest=1000000 sender=live-frames
 while [ $# -gt 0 ]; do
     case $1 in
     --quick) seconds=1 rate=20000 highest=200000 ;;
-    --seconds) seconds=$2; shift ;;
-    --rate) rate=$2; shift ;;
-    --highest) highest=$2; shift ;;
-    --sender) sender=$2; shift ;;
+    --seconds) seconds=$(decimal 0.1 3600 "$@"); shift ;;
+    --rate) rate=$(whole 1000 10000000 "$@"); shift ;;
+    --highest) highest=$(whole 1000 20000000 "$@"); shift ;;
+    --sender) sender=$(one_of "live-frames af-xdp" "$@"); shift ;;
     -h | --help) help ;;
-    *) usage ;;
+    *) usage "$1" ;;
     esac
     shift
 done
@@ -57,26 +60,44 @@ $(service tcp4 tcp 10.1.0.100:80 10.2.0.11:80)
 $(service udp6 udp '[fd00:1::100]:80' '[fd00:2::11]:80')
 TOML
 
+marked=
 # profile NAME ARGUMENTS... : one measurement and its line, by the sender that is asked for.
 profile() { profile_by "$sender" "$@"; }
 
 # profile_by SENDER NAME ARGUMENTS... : the same by another one.
 profile_by() {
-    local sender=$1 name=$2
-    shift 2
-    "$weir" pktgen --namespace "$prefix-weir-client" --interface c0 --sink-namespace "$prefix-weir-server" --sink s0 \
-        --to 02:00:00:00:00:22 --sender "$sender" --json "$@" >"$directory/answer.json" ||
-        die "$name failed; weir says: $(tail -3 "$directory/weir.log")"
-    jq -r --arg name "$name" '
-        def micros: . / 100 | round / 10;
-        .search as $search | .figures as $figures |
-        if $figures == null then [$name, "-", "-", "-", "-", "-", "-", "-"] else
-        (if $figures.came_back.frames > 0 then $figures.came_back else $figures.received end) as $come |
-        ($figures.nanos / 1e9) as $seconds |
-        [$name, ($figures.offered_pps | round), ($come.frames / $seconds | round), $figures.lost,
-         ($come.latency_ns.p50 | micros), ($come.latency_ns.p99 | micros), ($come.latency_ns.p99_9 | micros), ($come.max_ns | micros)]
-        end | @tsv' "$directory/answer.json" |
-        awk -F'\t' '{ printf "%-22s %11s %12s %9s %9s %9s %9s %9s\n", $1, $2, $3, $4, $5, $6, $7, $8 }'
+    local name=$2 result=0 row marks
+    (generate --sender "$1" "${@:3}") || result=$?
+    # One that failed may have measured, too: that nothing came.
+    row=$(figures)
+    [ -n "$row" ] || no_measurement "$name"
+    marks=$(remarks)
+    [ -n "$marks" ] || [ "$result" -eq 0 ] || marks="<- failed"
+    [ -z "$marks" ] || marked=yes
+    # shellcheck disable=SC2086 # a word a number
+    printf '%-22s %11s %12s %9s %9s %9s %9s %9s%s\n' "$name" $row "${marks:+ $marks}"
+}
+
+# figures : those of the answer, dashes for what was not measured.
+figures() {
+    jq -r 'def told: if . == null then "-" else round end;
+        def micros: if . == null then "-" else . / 100 | round / 10 end;
+        .figures | if . == null then [range(7) | "-"] else
+        (if .came_back.frames > 0 then .came_back else .received end) as $come | ($come.latency_ns) as $late | ([.nanos, 1] | max / 1e9) as $seconds |
+        [(.offered_pps | told), ($come.frames / $seconds | round), .lost, ($late | .p50, .p99, .p99_9 | micros), ($come.max_ns | micros)]
+        end | join(" ")' "$directory/answer.json"
+}
+
+# remarks : what is wrong with a measurement of what weir should bear.
+remarks() {
+    # shellcheck disable=SC2046 # a word a number; of a ramp the answer does not say what was asked for
+    shortfall $(jq -r --argjson ramp "$((rate * 21 / 20))" '
+        if .figures == null then "0 0" else "\(.figures.offered_pps // 0) \(.asked_pps // $ramp)" end' "$directory/answer.json")
+    jq -r '
+        (select(.figures == null) | "<- no rate that was tried passed"),
+        (select(.flows_open != null and .flows_open < .flows) | "<- open: \(.flows_open) of \(.flows) flows"),
+        (.figures | select(. != null and .lost > 0.01 * .sent) | "<- lost: \(100 * .lost / .sent | round) %")' "$directory/answer.json" |
+        paste -sd ' '
 }
 
 say "Measuring: $sender, $seconds s each; times in µs, of the way there, or there and back"
@@ -101,3 +122,4 @@ else
 fi
 profile "ramp to twice the rate" --vip $vip4 --ramp "$((rate / 10)):$((rate * 2)):$seconds"
 profile "search, no loss" --vip $vip4 --search --rate "$highest" --duration "$seconds"
+[ -z "$marked" ] || die "not everything was measured as it should be: rows with <-"

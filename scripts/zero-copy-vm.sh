@@ -21,6 +21,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
+. scripts/options.sh
 . scripts/zero-copy-vm/fetch.sh
 . scripts/zero-copy-vm/image.sh
 . scripts/zero-copy-vm/boot.sh
@@ -28,13 +29,13 @@ cd "$(dirname "$0")/.."
 binary='' refresh='' only='' write='' guests=()
 while [ $# -gt 0 ]; do
     case $1 in
-    --binary) [ $# -ge 2 ] || usage; binary=$(realpath "$2"); { [ -f "$binary" ] && [ -x "$binary" ]; } || die "--binary: $2 is no program"; shift ;;
+    --binary) binary=$(program "$@"); shift ;;
     --refresh) refresh=yes ;;
     --write) write=yes ;;
-    --only) [ $# -ge 2 ] || usage; only=$2; shift ;;
+    --only) only=$(words "words of the names of scenarios" "$@"); shift ;;
     virtio | virtio-ends | igb | igb-others | igb-ends | channels | rss | comparison) guests+=("$1") ;;
     -h | --help) help ;;
-    *) usage ;;
+    *) usage "$1" ;;
     esac
     shift
 done
