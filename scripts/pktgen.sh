@@ -90,14 +90,15 @@ figures() {
 
 # remarks : what is wrong with a measurement of what weir should bear.
 remarks() {
-    # shellcheck disable=SC2046 # a word a number; of a ramp the answer does not say what was asked for
-    shortfall $(jq -r --argjson ramp "$((rate * 21 / 20))" '
-        if .figures == null then "0 0" else "\(.figures.offered_pps // 0) \(.asked_pps // $ramp)" end' "$directory/answer.json")
-    jq -r '
-        (select(.figures == null) | "<- no rate that was tried passed"),
-        (select(.flows_open != null and .flows_open < .flows) | "<- open: \(.flows_open) of \(.flows) flows"),
-        (.figures | select(. != null and .lost > 0.01 * .sent) | "<- lost: \(100 * .lost / .sent | round) %")' "$directory/answer.json" |
-        paste -sd ' '
+    {
+        # shellcheck disable=SC2046 # a word a number; of a ramp the answer does not say what was asked for
+        shortfall $(jq -r --argjson ramp "$((rate * 21 / 20))" '
+            if .figures == null then "0 0" else "\(.figures.offered_pps // 0) \(.asked_pps // $ramp)" end' "$directory/answer.json")
+        jq -r '
+            (select(.figures == null) | "<- no rate that was tried passed"),
+            (select(.flows_open != null and .flows_open < .flows) | "<- open: \(.flows_open) of \(.flows) flows"),
+            (.figures | select(. != null and .lost > 0.01 * .sent) | "<- lost: \(100 * .lost / .sent | round) %")' "$directory/answer.json"
+    } | paste -sd ' '
 }
 
 say "Measuring: $sender, $seconds s each; times in µs, of the way there, or there and back"
