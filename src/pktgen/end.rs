@@ -1,5 +1,6 @@
 //! One end: the program on an interface that counts what comes, and what it counted.
 
+use super::arrived::{Arrived, BUCKETS, NUMBERS};
 use super::stamp::KINDS;
 use super::{PktgenError, Place, Plan};
 use crate::kernel;
@@ -7,14 +8,9 @@ use crate::xdp::{AttachMode, XdpError, attach_program, load_program, program_nam
 use aya::maps::{Array, MapData, PerCpuArray};
 use aya::programs::links::FdLink;
 use aya::{Ebpf, Pod};
-use hdrhistogram::Histogram;
 
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ends.bpf.o"));
 
-/// Buckets of the kernel's histogram: 64 for each power of two.
-pub(super) const BUCKETS: usize = 2560;
-/// `struct arrived` of ends.bpf.c.
-const NUMBERS: usize = 9;
 /// Bytes of `struct traffic`.
 const TRAFFIC: usize = 12 * 4 + 8 + 16 * 4 + 32 + 12 + 4;
 
@@ -29,86 +25,10 @@ pub(super) struct Duty {
     pub(super) kernel: bool,
 }
 
-/// What came of one kind.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Arrived {
-    /// Frames, each sequence number once.
-    pub frames: u64,
-    /// Bytes of them, without FCS.
-    pub bytes: u64,
-    /// Frames whose sequence number had come already (among the last 131,072).
-    pub duplicates: u64,
-    /// Frames with a lower sequence number than one before them, on the same core.
-    pub late: u64,
-    /// The shortest and the longest time on the way, in nanoseconds; 0 where none came.
-    pub fastest: u64,
-    /// See `fastest`.
-    pub slowest: u64,
-    /// Frames by time on the way.
-    buckets: Vec<u64>,
-}
-
-impl Arrived {
-    /// Times on the way in nanoseconds, each to within a 64th: as many values as frames.
-    pub fn latency(&self) -> Histogram<u64> {
-        // Up to ten hours with three digits: there is such a histogram, and every bucket lies in it.
-        let mut histogram = Histogram::new_with_bounds(1, 1 << 45, 3).unwrap_or_else(|error| unreachable!("{error}"));
-        for (bucket, count) in self.buckets.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let value = middle(bucket).clamp(self.fastest.min(self.slowest), self.slowest.max(1));
-            histogram.saturating_record_n(value, *count);
-        }
-        histogram
-    }
-
-    /// What came since `before`.
-    pub(super) fn since(&self, before: &Self) -> Self {
-        let minus = |now: u64, then: u64| now.saturating_sub(then);
-        let then = before.buckets.iter().copied().chain(std::iter::repeat(0));
-        Self {
-            frames: minus(self.frames, before.frames),
-            bytes: minus(self.bytes, before.bytes),
-            duplicates: minus(self.duplicates, before.duplicates),
-            late: minus(self.late, before.late),
-            buckets: self.buckets.iter().zip(then).map(|(now, then)| minus(*now, then)).collect(),
-            ..*self
-        }
-    }
-
-    /// From all cores.
-    fn sum(cores: &[[u64; NUMBERS]], buckets: &[[u64; BUCKETS]]) -> Self {
-        let sum = |number: usize| cores.iter().map(|core| core[number]).sum();
-        let seen = || cores.iter().filter(|core| core[0] > 0);
-        let mut all = vec![0; if buckets.is_empty() { 0 } else { BUCKETS }];
-        for core in buckets {
-            all.iter_mut().zip(core).for_each(|(sum, count)| *sum += count);
-        }
-        Self {
-            frames: sum(0),
-            bytes: sum(1),
-            duplicates: sum(2),
-            late: sum(3),
-            fastest: seen().map(|core| core[6]).min().unwrap_or(0),
-            slowest: seen().map(|core| core[7]).max().unwrap_or(0),
-            buckets: all,
-        }
-    }
-}
-
-/// The middle of a bucket, in nanoseconds: the inverse of `bucket` of ends.bpf.c.
-pub(super) fn middle(bucket: usize) -> u64 {
-    if bucket < 64 {
-        return bucket as u64;
-    }
-    let shift = bucket / 64 - 1;
-    ((64 + bucket as u64 % 64) << shift) + ((1 << shift) >> 1)
-}
-
 /// The program on an interface. Detached when dropped, and by the kernel when the process dies.
 pub struct End {
     mode: AttachMode,
-    tag: Array<MapData, u64>,
-    arrived: PerCpuArray<MapData, [u64; NUMBERS]>,
-    latency: PerCpuArray<MapData, [u64; BUCKETS]>,
+    counts: Counts,
     _link: FdLink,
 }
 
@@ -126,8 +46,7 @@ impl End {
             let link = kernel::servable_link(interface)?;
             plan.check_mtu(interface, link.mtu)?;
             kernel::use_all_channels(interface)?;
-            let traffic = traffic(plan, &Outgoing::default(), duty);
-            let mut ebpf = load_program(OBJECT, "arrive", Some(("TRAFFIC", &traffic)))?;
+            let (mut ebpf, counts) = Counts::load(plan, duty)?;
             let program = program_named(&mut ebpf, "arrive")?;
             let (mode, link) = match attach_program(program, interface, AttachMode::Native) {
                 Err(error) if error.is_about_native_mode() => {
@@ -135,13 +54,7 @@ impl End {
                 }
                 attached => (AttachMode::Native, attached?),
             };
-            Ok(Self {
-                mode,
-                tag: array(&mut ebpf, "TAG")?,
-                arrived: per_cpu(&mut ebpf, "ARRIVED")?,
-                latency: per_cpu(&mut ebpf, "LATENCY")?,
-                _link: link,
-            })
+            Ok(Self { mode, counts, _link: link })
         })
     }
 
@@ -152,9 +65,40 @@ impl End {
 
     /// From now on counts, from 0, what carries this tag.
     pub(super) fn expect(&mut self, tag: u32) -> Result<(), PktgenError> {
+        self.counts.expect(tag)
+    }
+
+    /// What came of a kind (a number below 4: bit 0 replies, bit 1 opening).
+    pub(super) fn arrived(&self, kind: u32) -> Result<Arrived, PktgenError> {
+        self.counts.arrived(kind)
+    }
+}
+
+/// What the program and this side have in common.
+pub(super) struct Counts {
+    tag: Array<MapData, u64>,
+    arrived: PerCpuArray<MapData, [u64; NUMBERS]>,
+    latency: PerCpuArray<MapData, [u64; BUCKETS]>,
+    /// How often they began anew. Sequence numbers are marked with it, for the kernel's generator sends the same tag in every trial.
+    round: u32,
+}
+
+impl Counts {
+    /// The program `arrive`, loaded but not attached, and its counts.
+    pub(super) fn load(plan: &Plan, duty: Duty) -> Result<(Ebpf, Self), PktgenError> {
+        let traffic = traffic(plan, &Outgoing::default(), duty);
+        let mut ebpf = load_program(OBJECT, "arrive", Some(("TRAFFIC", &traffic)))?;
+        let tag = array(&mut ebpf, "TAG")?;
+        let (arrived, latency) = (per_cpu(&mut ebpf, "ARRIVED")?, per_cpu(&mut ebpf, "LATENCY")?);
+        Ok((ebpf, Self { tag, arrived, latency, round: 0 }))
+    }
+
+    /// See [`End::expect`].
+    pub(super) fn expect(&mut self, tag: u32) -> Result<(), PktgenError> {
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| PktgenError::System { action: "count the CPUs", source })?;
         let failed = |source| XdpError::Map { action: "clear", source };
-        self.tag.set(0, u64::from(tag), 0).map_err(failed)?;
+        self.round = self.round.wrapping_add(1);
+        self.tag.set(0, u64::from(self.round) << 32 | u64::from(tag), 0).map_err(failed)?;
         let zeros = |what| PktgenError::System { action: what, source: std::io::ErrorKind::InvalidData.into() };
         for kind in 0..KINDS as u32 {
             let values = vec![[0; NUMBERS]; cpus].try_into().map_err(|_| zeros("clear the counts"))?;
@@ -167,7 +111,7 @@ impl End {
         Ok(())
     }
 
-    /// What came of a kind (a number below 4: bit 0 replies, bit 1 opening).
+    /// See [`End::arrived`].
     pub(super) fn arrived(&self, kind: u32) -> Result<Arrived, PktgenError> {
         let failed = |source| XdpError::Map { action: "read", source };
         let cores = self.arrived.get(&kind, 0).map_err(failed)?;

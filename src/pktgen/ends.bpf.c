@@ -1,6 +1,6 @@
 // Both ends of a measurement: `generate` makes frames in the kernel, `arrive` counts, times and reflects them.
 //
-// The layouts of TRAFFIC, CONTROL, PROGRESS, ARRIVED and the stamp are those of plan.rs, live.rs, end.rs and stamp.rs.
+// The layouts of TRAFFIC, CONTROL, PROGRESS, ARRIVED and the stamp are those of plan.rs, live.rs, end.rs, arrived.rs and stamp.rs.
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -44,12 +44,13 @@ struct traffic {
 const volatile struct traffic TRAFFIC = {};
 
 struct control { __u64 interval, burst, limit, tag, tcp_flags, in_order, only_smallest, slack; };
-struct progress { __u64 sent, bytes, next, left, place, began; };
+struct progress { __u64 sent, bytes, next, left, place, began, last; };
 struct arrived { __u64 frames, bytes, duplicates, late, first, last, fastest, slowest, highest; };
 struct latency { __u64 buckets[BUCKETS]; };
 
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32); __type(value, struct control); } CONTROL SECTION(".maps");
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32); __type(value, struct progress); } PROGRESS SECTION(".maps");
+// Below, what frames carry; above, how often the counts began anew.
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32); __type(value, __u64); } TAG SECTION(".maps");
 struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, KINDS); __type(key, __u32); __type(value, struct arrived); } ARRIVED SECTION(".maps");
 struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, 2); __type(key, __u32); __type(value, struct latency); } LATENCY SECTION(".maps");
@@ -78,6 +79,7 @@ INLINE int due(struct control *control, struct progress *progress)
 	__u64 next = progress->next + control->interval;
 	progress->next = next + control->slack < now ? now - control->slack : next;
 	progress->left = control->burst;
+	progress->last = now;
 	return 1;
 }
 
@@ -201,11 +203,11 @@ INLINE __u32 bucket(__u64 time)
 	return ((shift + 1) << 6) + ((time >> shift) & 63);
 }
 
-INLINE void record(__u32 kind, __u64 sequence, __u64 trial, __u64 sent, __u64 now, __u32 bytes)
+INLINE void record(__u32 kind, __u64 sequence, __u64 round, __u64 sent, __u64 now, __u32 bytes)
 {
 	struct arrived *arrived = bpf_map_lookup_elem(&ARRIVED, &kind);
 	__u32 slot = (kind & (KINDS - 1)) * WINDOW + (sequence & (WINDOW - 1));
-	__u64 *seen = bpf_map_lookup_elem(&SEEN, &slot), mark = trial << 48 | (sequence + 1);
+	__u64 *seen = bpf_map_lookup_elem(&SEEN, &slot), mark = round << 48 | (sequence + 1);
 	if (!arrived || !seen)
 		return;
 	// Another core may have the same frame at this moment.
@@ -266,7 +268,7 @@ INLINE int arrived(struct xdp_md *context, const int ipv6, const int tcp)
 		sequence = (__u64)swap16(*(__u16 *)(stamp + 4)) << 32 | swap32(*(__u32 *)(stamp + 6));
 		sent = swap64(*(__u64 *)(stamp + 10));
 	}
-	record(kind, sequence, *tag >> 2 & 255, sent, now, end - data);
+	record(kind, sequence, *tag >> 32, sent, now, end - data);
 	int syn = tcp && (l4[13] & (SYN | ACK)) == SYN;
 	if (kind & REPLY || !(TRAFFIC.reflect || (syn && TRAFFIC.answer_syn)))
 		return XDP_DROP;

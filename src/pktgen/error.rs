@@ -77,6 +77,14 @@ pub enum PktgenError {
         /// What was asked.
         what: &'static str,
     },
+    /// An interface went while packets were sent.
+    #[error("interface {interface} is gone: {how} while packets were sent")]
+    Gone {
+        /// Its name.
+        interface: String,
+        /// What happened to it.
+        how: &'static str,
+    },
     /// Anything of the system.
     #[error("cannot {action}: {source}")]
     System {

@@ -1,17 +1,25 @@
 //! The sender by the kernel's pktgen module, driven by its files (Documentation/networking/pktgen.rst).
 
 use super::end::Outgoing;
+use super::watch::Progress;
 use super::{Order, PktgenError, Place, Plan, Protocol, Sender, Sent, Sizes, Watch, now};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering::Relaxed;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Those of the namespace that the thread is in.
 const FILES: &str = "/proc/thread-self/net/pktgen";
+/// The file for all of it.
+const CONTROL: &str = "pgctrl";
+/// How the file of a CPU's thread begins, behind which its number is.
+const THREAD: &str = "kpktgend_";
+/// A thread's command to let go of its interfaces.
+const REMOVE: &str = "rem_device_all";
 
 /// One thread of the generator with one interface.
+#[derive(Clone)]
 pub(super) struct KernelGenerator {
     files: PathBuf,
     place: Place,
@@ -33,9 +41,14 @@ impl KernelGenerator {
         if plan.sizes() == Sizes::Imix {
             return Err(PktgenError::KernelCannot { what: "an IMIX that its stamps survive" });
         }
-        let found = place.inside(|| Ok(std::fs::metadata(files.join("pgctrl"))))?;
+        let (found, cpus) = place.inside(|| Ok((std::fs::metadata(files.join(CONTROL)), cpus(files))))?;
         found.map_err(|source| PktgenError::NoKernelGenerator { path: files.display().to_string(), source })?;
-        let thread = format!("kpktgend_{}", cpu.unwrap_or(0));
+        if let Some(cpu) = cpu.filter(|cpu| !cpus.contains(cpu)) {
+            let allowed: Vec<String> = cpus.iter().map(usize::to_string).collect();
+            let text = format!("--cpu {cpu}: the kernel's pktgen has no thread there; allowed: {}", allowed.join(", "));
+            return Err(PktgenError::Plan(text));
+        }
+        let thread = format!("{THREAD}{}", cpu.unwrap_or(0));
         Ok(Self { files: files.to_owned(), place: place.clone(), thread, plan: plan.clone(), out: *out })
     }
 
@@ -80,23 +93,69 @@ impl KernelGenerator {
     }
 
     fn start(&self, order: &Order) -> Result<(), PktgenError> {
-        self.tell(&self.thread, "rem_device_all")?;
+        self.tell(&self.thread, REMOVE)?;
         self.tell(&self.thread, &format!("add_device {}", self.place.interface))?;
         for command in self.commands(order) {
             self.tell(&self.place.interface, &command)?;
         }
         // Returns when all is sent, or `stop` was written.
-        self.tell("pgctrl", "start")
+        self.tell(CONTROL, "start")
     }
 
-    fn sent(&self) -> u64 {
-        std::fs::read_to_string(self.files.join(&self.place.interface)).ok().and_then(|text| packets_so_far(&text)).unwrap_or(0)
+    /// Until all is sent; told to stop when it is over. Who cannot be told is not waited for.
+    pub(super) fn wait(
+        &self,
+        starting: JoinHandle<Result<(), PktgenError>>,
+        deadline: u64,
+        watch: &Watch,
+    ) -> Result<(), PktgenError> {
+        let begin = now();
+        while !starting.is_finished() {
+            watch.tell(self.progress());
+            // Again and again: what is told before it has begun is forgotten.
+            if now() - begin >= deadline || watch.is_over() {
+                self.tell(CONTROL, "stop")?;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        starting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn progress(&self) -> Progress {
+        let text = std::fs::read_to_string(self.files.join(&self.place.interface)).unwrap_or_default();
+        progress_in(&text)
+    }
+
+    fn run(&self, order: &Order, watch: &Watch) -> Result<Sent, PktgenError> {
+        let (starter, order) = (self.clone(), *order);
+        let starting = std::thread::spawn(move || {
+            starter.place.enter()?;
+            starter.start(&order)
+        });
+        self.wait(starting, order.deadline, watch)?;
+        let Progress { frames, nanos } = self.progress();
+        let bytes = frames * u64::from(self.plan.largest());
+        Ok(Sent { frames, bytes, nanos: order.spent(frames, nanos, nanos) })
     }
 }
 
-/// "pkts-sofar: N" of an interface's file.
-pub(super) fn packets_so_far(text: &str) -> Option<u64> {
-    text.split("pkts-sofar:").nth(1)?.split_whitespace().next()?.parse().ok()
+/// How far it is by an interface's file: "pkts-sofar: N", and "started: Nus  stopped: Nus", which is the present while it runs.
+pub(super) fn progress_in(text: &str) -> Progress {
+    let number = |word: &str| -> Option<u64> {
+        let behind = text.split(word).nth(1)?.trim_start();
+        behind.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+    };
+    let time = |word| number(word).unwrap_or(0);
+    Progress { frames: number("pkts-sofar:").unwrap_or(0), nanos: time("stopped:").saturating_sub(time("started:")) * 1000 }
+}
+
+/// The CPUs that the module has threads for.
+fn cpus(files: &Path) -> Vec<usize> {
+    let entries = std::fs::read_dir(files).into_iter().flatten().flatten();
+    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.strip_prefix(THREAD)?.parse().ok();
+    let mut cpus: Vec<usize> = entries.filter_map(number).collect();
+    cpus.sort_unstable();
+    cpus
 }
 
 impl Sender for KernelGenerator {
@@ -106,24 +165,10 @@ impl Sender for KernelGenerator {
         }
         let generator = &*self;
         generator.place.inside(|| {
-            let begin = now();
-            std::thread::scope(|scope| {
-                let starting = scope.spawn(|| generator.place.inside(|| generator.start(order)));
-                let deadline = order.deadline;
-                while !starting.is_finished() {
-                    watch.sent.store(generator.sent(), Relaxed);
-                    if now() - begin >= deadline || watch.stop.load(Relaxed) {
-                        generator.tell("pgctrl", "stop")?;
-                    }
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                let nanos = now() - begin;
-                starting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-                let frames = generator.sent();
-                generator.tell(&generator.thread, "rem_device_all")?;
-                watch.sent.store(frames, Relaxed);
-                Ok(Sent { frames, bytes: frames * u64::from(generator.plan.largest()), nanos })
-            })
+            let sent = generator.run(order, watch);
+            // However it ended: an interface that stays would send on where it could not be stopped, and be in the way of the next.
+            let removed = generator.tell(&generator.thread, REMOVE);
+            sent.and_then(|sent| removed.map(|()| sent))
         })
     }
 }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // bpf(2) has no wrapper for running a program on live frames, nor has pthread_kill
 
 use super::end::{Duty, OBJECT, Outgoing, array, traffic};
+use super::watch::Progress;
 use super::{Order, PktgenError, Place, Plan, Sender, Sent, Watch, now};
 use crate::kernel;
 use crate::xdp::{XdpError, load_program, program_named};
@@ -51,7 +52,25 @@ pub(super) struct LiveFrames {
     cpu: Option<usize>,
     template: usize,
     control: Array<MapData, [u64; 8]>,
-    progress: Array<MapData, [u64; 6]>,
+    progress: Array<MapData, [u64; 7]>,
+}
+
+/// What the program says of itself.
+struct Counted {
+    frames: u64,
+    bytes: u64,
+    /// By the monotonic clock, when the first burst was due, which is when the program was called first, for the call takes its time to get
+    /// there; 0 before.
+    began: u64,
+    /// When the last burst was due and sent.
+    last: u64,
+}
+
+impl Counted {
+    /// Nanoseconds from the first burst to `time`.
+    fn until(&self, time: u64) -> u64 {
+        if self.began == 0 { 0 } else { time.saturating_sub(self.began) }
+    }
 }
 
 impl LiveFrames {
@@ -76,7 +95,7 @@ impl LiveFrames {
         use aya::{TestRun as _, TestRunOptions};
         self.set(order, 0)?;
         self.progress
-            .set(0, [sequence, 0, 0, 0, sequence % 12, 0], 0)
+            .set(0, [sequence, 0, 0, 0, sequence % 12, 0, 0], 0)
             .map_err(|source| XdpError::Map { action: "set", source })?;
         let (frame, mut made) = (vec![0; self.template], vec![0; self.template]);
         let options = TestRunOptions { data_in: Some(&frame), data_out: Some(&mut made), ..TestRunOptions::new() };
@@ -94,11 +113,10 @@ impl LiveFrames {
         self.control.set(0, control, 0).map_err(|source| XdpError::Map { action: "set", source })
     }
 
-    /// How far it is. It begins when the program is called the first time, for the call takes its time to get there.
-    fn sent(&self) -> Result<Sent, XdpError> {
-        let [frames, bytes, .., began] = self.progress.get(&0, 0).map_err(|source| XdpError::Map { action: "read", source })?;
-        let nanos = if began == 0 { 0 } else { now().saturating_sub(began) };
-        Ok(Sent { frames, bytes, nanos })
+    fn counted(&self) -> Result<Counted, XdpError> {
+        let progress = self.progress.get(&0, 0).map_err(|source| XdpError::Map { action: "read", source })?;
+        let [frames, bytes, .., began, last] = progress;
+        Ok(Counted { frames, bytes, began, last })
     }
 
     /// The thread that is in the kernel all the time, until `done` and a signal.
@@ -154,26 +172,26 @@ fn end(thread: JoinHandle<Result<(), PktgenError>>, done: &AtomicBool) -> Result
 impl Sender for LiveFrames {
     fn send(&mut self, order: &Order, watch: &Watch) -> Result<Sent, PktgenError> {
         self.set(order, 0)?;
-        self.progress.set(0, [0; 6], 0).map_err(|source| XdpError::Map { action: "set", source })?;
+        self.progress.set(0, [0; 7], 0).map_err(|source| XdpError::Map { action: "set", source })?;
         let done = Arc::new(AtomicBool::new(false));
         let thread = self.start(order.profile.burst() as u32, &done)?;
         let mut watching = || {
             loop {
-                let sent = self.sent()?;
-                watch.sent.store(sent.frames, Relaxed);
-                let over = sent.frames >= order.limit || sent.nanos >= order.deadline;
-                if over || watch.stop.load(Relaxed) || thread.is_finished() {
-                    return Ok::<_, PktgenError>(sent);
+                let counted = self.counted()?;
+                let (frames, nanos) = (counted.frames, counted.until(now()));
+                watch.tell(Progress { frames, nanos });
+                if frames >= order.limit || nanos >= order.deadline || watch.is_over() || thread.is_finished() {
+                    return Ok::<_, PktgenError>(nanos);
                 }
-                self.set(order, sent.nanos)?;
-                std::thread::sleep(LOOK.min(Duration::from_nanos(order.deadline.saturating_sub(sent.nanos))));
+                self.set(order, nanos)?;
+                std::thread::sleep(LOOK.min(Duration::from_nanos(order.deadline.saturating_sub(nanos))));
             }
         };
         let watched = watching();
         end(thread, &done)?;
         // What was sent between the last look and the end.
-        let Sent { frames, bytes, .. } = self.sent()?;
-        watch.sent.store(frames, Relaxed);
-        Ok(Sent { frames, bytes, ..watched? })
+        let counted = self.counted()?;
+        let Counted { frames, bytes, last, .. } = counted;
+        Ok(Sent { frames, bytes, nanos: order.spent(frames, counted.until(last), watched?) })
     }
 }

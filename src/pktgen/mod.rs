@@ -5,6 +5,7 @@
 //! both and makes [`Trial`]s; [`search`] looks for the highest rate without loss. Nothing is sent out of any other interface, and everything
 //! is taken down with the process, however it ends.
 
+mod arrived;
 mod bench;
 mod end;
 mod error;
@@ -16,16 +17,19 @@ pub mod pace;
 mod plan;
 pub mod search;
 pub mod stamp;
+mod standing;
+mod watch;
 mod xsk;
 
+pub use arrived::{Arrived, Times};
 pub use bench::{Bench, Row, Setup, Trial};
-pub use end::{Arrived, End};
+pub use end::End;
 pub use error::PktgenError;
 pub use next_hop::next_hop;
 pub use plan::{Plan, Protocol, Sizes};
 
 use pace::Profile;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use watch::Watch;
 
 /// An interface, and the network namespace that it is in; `None` is that of the calling thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +86,15 @@ pub struct Order {
     pub opening: bool,
 }
 
+impl Order {
+    /// The nanoseconds that so many frames were due in, of whose bursts the last left `last` after the first: until the next one would have
+    /// been due. Where not all were sent it is no less than `elapsed`, when that was given up.
+    fn spent(&self, frames: u64, last: u64, elapsed: u64) -> u64 {
+        let due = last + self.profile.share(frames, last);
+        if frames < self.limit { due.max(elapsed) } else { due }
+    }
+}
+
 /// What was sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sent {
@@ -89,22 +102,13 @@ pub struct Sent {
     pub frames: u64,
     /// Bytes of them, without FCS.
     pub bytes: u64,
-    /// Nanoseconds that it took.
+    /// Nanoseconds that they were due in, by the sender's clock: that many frames in that time were offered.
     pub nanos: u64,
-}
-
-/// What a sender and who watches it have in common.
-#[derive(Debug, Default)]
-pub struct Watch {
-    /// Set to end it. `Relaxed`: nothing else is published by it.
-    pub stop: std::sync::Arc<AtomicBool>,
-    /// Frames sent so far, up to date within 10 ms. `Relaxed`: a number.
-    pub sent: AtomicU64,
 }
 
 /// Sends out of one interface.
 trait Sender: Send {
-    /// Sends until the order is carried out or the watch says stop.
+    /// Sends until the order is carried out or the watch says that it is over.
     fn send(&mut self, order: &Order, watch: &Watch) -> Result<Sent, PktgenError>;
 }
 

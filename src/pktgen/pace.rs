@@ -24,14 +24,16 @@ impl Profile {
         (from > 0.0 || to > 0.0).then(|| (from + (to - from) * part).max(1.0))
     }
 
-    /// Packets in all, at the rates asked for; as many as there will ever be where it is as fast as it goes.
+    /// Packets that are due within so many nanoseconds of the beginning; `None` where it is as fast as it goes.
+    pub fn due(&self, nanos: u64) -> Option<f64> {
+        let risen = nanos.min(self.nanos);
+        let mean = f64::midpoint(self.rate(0)?, self.rate(risen)?);
+        Some((mean * risen as f64 + self.rate(nanos)? * (nanos - risen) as f64) / NANOS as f64)
+    }
+
+    /// Packets in all, at the rates asked for and at least one; as many as there will ever be where it is as fast as it goes.
     pub fn packets(&self) -> u64 {
-        match self.from == 0 && self.to == 0 {
-            true => u64::MAX,
-            false => {
-                ((f64::from(self.from) + f64::from(self.to)) / 2.0 * self.nanos as f64 / NANOS as f64).round().max(1.0) as u64
-            }
-        }
+        self.due(self.nanos).map_or(u64::MAX, |packets| packets.round().max(1.0) as u64)
     }
 
     /// Frames of a burst: 1 up to 20 thousand a second, 64 from 1.28 million on.
@@ -45,6 +47,13 @@ impl Profile {
     /// Nanoseconds from one burst to the next, at `nanos` after the beginning.
     pub fn interval(&self, nanos: u64) -> u64 {
         self.rate(nanos).map_or(0, |rate| (self.burst() as f64 * NANOS as f64 / rate).round() as u64)
+    }
+
+    /// Nanoseconds that the frames of the last of the bursts were due in, when there were `frames` in all and it left at `nanos`.
+    pub(super) fn share(&self, frames: u64, nanos: u64) -> u64 {
+        let burst = self.burst();
+        let last = if frames == 0 { 0 } else { (frames - 1) % burst + 1 };
+        self.interval(nanos) * last / burst
     }
 
     /// Nanoseconds of lateness that are made up for: 64 frames at once, and no more, so that who was held up floods nobody.
@@ -137,6 +146,15 @@ mod tests {
         assert_eq!(ramp.packets(), 50_000);
         assert_eq!((ramp.rate(0), ramp.rate(NANOS / 2), ramp.rate(2 * NANOS)), (Some(10_000.0), Some(50_000.0), Some(90_000.0)));
         assert!(sent(ramp, |_| 500).abs_diff(50_000) < 1000);
+    }
+
+    #[test]
+    fn what_is_due_is_the_sum_of_the_rates() {
+        let ramp = Profile { from: 10_000, to: 90_000, nanos: NANOS };
+        let due = [0, NANOS / 2, NANOS, 2 * NANOS].map(|nanos| ramp.due(nanos).unwrap().round() as u64);
+        assert_eq!(due, [0, 15_000, 50_000, 140_000]);
+        assert_eq!(Profile { from: 50, to: 50, nanos: NANOS }.due(NANOS / 2), Some(25.0));
+        assert_eq!(Profile { from: 0, to: 0, nanos: NANOS }.due(NANOS), None);
     }
 
     #[test]

@@ -1,12 +1,14 @@
-//! What is sent is what etherparse reads, from user space and from the kernel alike; the arithmetic of the histogram; the kernel's generator
-//! on files that stand for its own.
+//! What is sent is what etherparse reads, from user space and from the kernel alike; what comes is counted anew in every trial; the kernel's
+//! generator on files that stand for its own.
 
-use super::end::{BUCKETS, Outgoing, middle};
+use super::bench::{Trial, check_cpu};
+use super::end::{Counts, Duty, Outgoing};
 use super::frame::Writer;
-use super::kernel::{KernelGenerator, packets_so_far};
+use super::kernel::{KernelGenerator, progress_in};
 use super::live::LiveFrames;
 use super::pace::Profile;
-use super::stamp::{STAMP, tag};
+use super::stamp::{PKTGEN, STAMP, tag};
+use super::watch::Progress;
 use super::*;
 use crate::packet::tcp::flag;
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
@@ -162,18 +164,70 @@ fn nonsense_is_refused_with_what_is_allowed() {
     assert!(plan.check_mtu("eth0", 1400).unwrap_err().to_string().contains("up to 1418"));
 }
 
+/// A frame as the kernel's generator makes it, made now.
+fn of_the_module(sequence: u32) -> Vec<u8> {
+    let mut frame = vec![0; 60];
+    let plan = tests::plan(Protocol::Udp, false, Sizes::Smallest, false);
+    Writer::new(plan, OUT.to, OUT.from, 1).write(&mut frame, &order(0, false), sequence.into(), now());
+    let wall = clock(rustix::time::ClockId::Realtime);
+    let stamp = [PKTGEN, sequence, (wall / 1_000_000_000) as u32, (wall % 1_000_000_000 / 1000) as u32];
+    frame[42..58].copy_from_slice(&stamp.map(u32::to_be_bytes).concat());
+    frame
+}
+
 #[test]
-fn buckets_hold_what_they_say() {
-    let mut last = None;
-    for bucket in 0..BUCKETS {
-        let value = middle(bucket);
-        assert!(last.is_none_or(|last| value > last), "bucket {bucket}");
-        last = Some(value);
-        // The formula of ends.bpf.c.
-        let shift = (value >> 6).checked_ilog2().map_or(0, u64::from);
-        let index = if value < 64 { value } else { ((shift + 1) << 6) + ((value >> shift) & 63) };
-        assert_eq!(index, bucket as u64);
+fn the_module_s_sequence_numbers_are_new_in_every_trial() {
+    use aya::{TestRun as _, TestRunOptions};
+    let plan = tests::plan(Protocol::Udp, false, Sizes::Smallest, false);
+    let (mut ebpf, mut counts) = match Counts::load(&plan, Duty { kernel: true, ..Duty::default() }) {
+        Err(PktgenError::Xdp(crate::xdp::XdpError::NoPrivilege { .. })) => {
+            println!("SKIP: not root, so no XDP program can be loaded");
+            return;
+        }
+        loaded => loaded.unwrap(),
+    };
+    let program = crate::xdp::program_named(&mut ebpf, "arrive").unwrap();
+    for trial in 1..=3 {
+        counts.expect(PKTGEN).unwrap();
+        for sequence in (1..=100).chain([7]) {
+            let (frame, mut seen) = (of_the_module(sequence), vec![0; 60]);
+            let options = TestRunOptions { data_in: Some(&frame), data_out: Some(&mut seen), ..TestRunOptions::new() };
+            assert_eq!(program.test_run(options).unwrap().return_value, 1, "swallowed");
+        }
+        let arrived = counts.arrived(0).unwrap();
+        assert_eq!((arrived.frames, arrived.duplicates), (100, 1), "trial {trial}");
     }
+}
+
+#[test]
+fn a_rate_is_what_was_sent_over_the_time_that_it_was_due_in() {
+    // Packets a second, nanoseconds, the last burst's time: packets a second that were offered.
+    let offered = |from: u32, nanos, frames, last, elapsed| {
+        let profile = Profile { from, to: from, nanos };
+        let order = Order { profile, limit: profile.packets(), deadline: profile.deadline(), ..order(0, false) };
+        let sent = Sent { frames, bytes: 0, nanos: order.spent(frames, last, elapsed) };
+        let none = Arrived::default();
+        let trial = Trial { profile, sent, arrived: none.clone(), replies: none, rows: Vec::new(), interrupted: false };
+        (sent.frames * 1_000_000_000 / sent.nanos, trial.kept_up())
+    };
+    let millisecond = 1_000_000;
+    assert_eq!(offered(1, 100 * millisecond, 1, 0, 10 * millisecond), (1, Some(true)), "one packet, seen 10 ms later");
+    assert_eq!(offered(50, 500 * millisecond, 25, 480 * millisecond, 485 * millisecond), (50, Some(true)));
+    assert_eq!(offered(1000, 300 * millisecond, 300, 299 * millisecond, 340 * millisecond), (1000, Some(true)), "seen late");
+    assert_eq!(offered(1000, 300 * millisecond, 300, 399 * millisecond, 400 * millisecond), (750, Some(false)), "sent late");
+    assert_eq!(offered(1000, 300 * millisecond, 200, 199 * millisecond, 400 * millisecond), (500, Some(false)), "given up");
+    // Bursts of 50 every 50 µs, the last one cut short.
+    assert_eq!(offered(1_000_000, millisecond, 1000, 950_000, 950_100), (1_000_000, Some(true)));
+    assert_eq!(offered(0, 100 * millisecond, 1000, 90 * millisecond, 100 * millisecond), (10_000, None), "as fast as it goes");
+}
+
+#[test]
+fn a_core_that_is_not_there_is_named_with_those_that_are() {
+    assert!(check_cpu(crate::kernel::allowed_cpus().unwrap()[0]).is_ok());
+    let refused = check_cpu(1_000_000).unwrap_err();
+    assert!(matches!(refused, PktgenError::Plan(_)));
+    let words = refused.to_string();
+    assert!(words.contains("--cpu 1000000") && words.contains("allowed: "), "{words}");
 }
 
 #[test]
@@ -201,6 +255,49 @@ fn the_kernel_s_generator_is_told_what_to_send() {
     let commands = KernelGenerator::at(directory.path(), &place, &six, &OUT, None).unwrap().commands(&order(0, false));
     assert!(commands.iter().any(|command| command.starts_with("src6 ")), "the module has no src6_min: {commands:?}");
     assert!(commands.iter().all(|command| !command.starts_with("src_min") && !command.starts_with("src_max")), "{commands:?}");
-    assert_eq!(packets_so_far(sofar), Some(1000));
-    assert_eq!(packets_so_far("nothing"), None);
+    let no_thread = KernelGenerator::at(directory.path(), &place, &plan, &OUT, Some(7)).err().unwrap().to_string();
+    assert!(no_thread.contains("--cpu 7") && no_thread.ends_with("allowed: 3"), "{no_thread}");
+    let began = format!("{sofar}     started: 5000000us  stopped: 6000001us idle: 900us\nResult: Idle\n");
+    assert_eq!(progress_in(&began), Progress { frames: 1000, nanos: 1_000_001_000 });
+    assert_eq!(progress_in("nothing"), Progress::default());
+}
+
+/// The files of a module whose CPU 3 sends out of eth7, as far as `files` says.
+fn module(files: &[&str]) -> (tempfile::TempDir, KernelGenerator) {
+    let directory = tempfile::tempdir().unwrap();
+    for file in files.iter().chain(&["kpktgend_3"]) {
+        std::fs::write(directory.path().join(file), "").unwrap();
+    }
+    let place = Place { namespace: None, interface: "eth7".into() };
+    let plan = tests::plan(Protocol::Udp, false, Sizes::Smallest, false);
+    if !files.contains(&"pgctrl") {
+        // Nothing can be written to it.
+        std::fs::create_dir(directory.path().join("pgctrl")).unwrap();
+    }
+    let generator = KernelGenerator::at(directory.path(), &place, &plan, &OUT, Some(3)).unwrap();
+    (directory, generator)
+}
+
+#[test]
+fn the_kernel_s_generator_lets_go_of_an_interface_that_it_could_not_start() {
+    let (directory, mut generator) = module(&["pgctrl"]);
+    std::fs::create_dir(directory.path().join("eth7")).unwrap(); // nothing can be written to that
+    let failed = generator.send(&order(0, false), &Watch::new(std::sync::Arc::default())).unwrap_err().to_string();
+    assert!(failed.contains("refuses \"count 1000\""), "{failed}");
+    assert_eq!(std::fs::read_to_string(directory.path().join("kpktgend_3")).unwrap(), "rem_device_all\n");
+}
+
+#[test]
+fn a_generator_that_cannot_be_told_to_stop_is_not_waited_for() {
+    let (_directory, generator) = module(&["eth7"]);
+    let watch = Watch::new(std::sync::Arc::default());
+    watch.give_up();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let sending = std::thread::spawn(move || {
+        ended.recv().unwrap_err(); // as long as the test
+        Ok(())
+    });
+    let failed = generator.wait(sending, u64::MAX, &watch).unwrap_err().to_string();
+    assert!(failed.contains("refuses \"stop\""), "{failed}");
+    drop(end);
 }

@@ -3,6 +3,7 @@
 use super::end::Outgoing;
 use super::frame::Writer;
 use super::pace::Pace;
+use super::watch::Progress;
 use super::{Order, PktgenError, Place, Plan, Sender, Sent, Watch, now};
 use crate::datapath::{BURST, Counters, Fate, PortId};
 use crate::io::Ports;
@@ -10,7 +11,9 @@ use crate::io::xsk::{Attached, Binding, Mode, Settings, XskPorts};
 use crate::kernel;
 use crate::xdp::AttachMode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+
+/// Nanoseconds between two of its words to who watches it.
+const WORD: u64 = 1_000_000;
 
 /// An open socket.
 pub(super) struct AfXdp {
@@ -73,24 +76,30 @@ impl Sender for AfXdp {
         self.ports.flush().map_err(failed)?;
         let (idle, before) = (self.ports.frames().0, (self.counters.tx.get(), self.counters.tx_bytes.get()));
         let start = now();
-        let mut pace = Pace::new(order.profile, start);
-        loop {
+        let (mut pace, mut told, mut last) = (Pace::new(order.profile, start), 0, 0);
+        let elapsed = loop {
             let frames = self.counters.tx.get() - before.0;
-            let time = now();
-            watch.sent.store(frames, Relaxed);
-            if frames >= order.limit || time - start >= order.deadline || watch.stop.load(Relaxed) {
-                break;
+            let nanos = now() - start;
+            if nanos >= told + WORD {
+                watch.tell(Progress { frames, nanos });
+                told = nanos;
             }
-            match (pace.due(time).min(order.limit - frames) as usize).min(BURST) {
+            if frames >= order.limit || nanos >= order.deadline || watch.is_over() {
+                break nanos;
+            }
+            match (pace.due(start + nanos).min(order.limit - frames) as usize).min(BURST) {
                 0 if self.ports.transmitting() => self.ports.flush().map_err(failed)?,
                 0 => std::hint::spin_loop(),
-                due => self.burst(order, frames, due, idle)?,
+                due => {
+                    self.burst(order, frames, due, idle)?;
+                    last = nanos;
+                }
             }
-        }
-        let nanos = now() - start;
-        while self.ports.transmitting() && now() - start < nanos + 1_000_000_000 {
+        };
+        while self.ports.transmitting() && now() - start < elapsed + 1_000_000_000 {
             self.ports.flush().map_err(failed)?;
         }
-        Ok(Sent { frames: self.counters.tx.get() - before.0, bytes: self.counters.tx_bytes.get() - before.1, nanos })
+        let (frames, bytes) = (self.counters.tx.get() - before.0, self.counters.tx_bytes.get() - before.1);
+        Ok(Sent { frames, bytes, nanos: order.spent(frames, last, elapsed) })
     }
 }

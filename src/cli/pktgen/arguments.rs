@@ -1,7 +1,7 @@
 //! Values of the command line.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -80,6 +80,32 @@ impl FromStr for Mac {
     }
 }
 
+/// Where packets are sent.
+pub(super) fn parse_vip(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "allowed: an address and a port, such as 10.0.0.100:80 or [2001:db8::100]:80".into())
+}
+
+/// Whom they are from.
+pub(super) fn parse_clients(text: &str) -> Result<IpNet, String> {
+    text.parse().map_err(|_| "allowed: a prefix, such as 198.18.0.0/15 or 2001:2::/48".into())
+}
+
+/// How many flows, which [`Plan`](crate::pktgen::Plan) bounds.
+pub(super) fn parse_flows(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "allowed: a number from 1 on, as many as --clients have addresses and ports".into())
+}
+
+/// A CPU, of which the kernel knows whether it is there.
+pub(super) fn parse_cpu(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "allowed: the number of a CPU, from 0 on".into())
+}
+
+/// How exactly a rate is looked for, in packets a second.
+pub(super) fn parse_resolution(text: &str) -> Result<u32, String> {
+    let rate = text.parse().ok().filter(|Rate(rate)| *rate > 0);
+    rate.map(|Rate(rate)| rate).ok_or_else(|| "allowed: 1 to 20M packets a second, such as 500 or 10k".into())
+}
+
 /// Seconds, bounded: nothing is sent for ever.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
@@ -128,6 +154,29 @@ mod tests {
         assert_eq!("02:00:00:00:00:fF".parse(), Ok(Mac([2, 0, 0, 0, 0, 255])));
         for text in ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "00:00:00:00:00:00", "02:00:00:00:00", "02:00:00:00:00:001"] {
             assert!(text.parse::<Mac>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_and_numbers_are_refused_with_what_is_allowed() {
+        assert_eq!(parse_vip("[fd00::1]:80"), Ok("[fd00::1]:80".parse().unwrap()));
+        for text in ["10.9.0.2", "fd00::1", "name:80", ""] {
+            assert!(parse_vip(text).unwrap_err().contains("10.0.0.100:80"), "{text}");
+        }
+        assert_eq!(parse_clients("10.0.0.0/8"), Ok("10.0.0.0/8".parse().unwrap()));
+        for text in ["xyz", "10.0.0.0/33", "10.0.0.1"] {
+            assert!(parse_clients(text).unwrap_err().contains("198.18.0.0/15"), "{text}");
+        }
+        assert_eq!((parse_flows("7"), parse_cpu("0")), (Ok(7), Ok(0)));
+        assert!(parse_flows("x").unwrap_err().contains("from 1 on"));
+        assert!(parse_cpu("x").unwrap_err().contains("from 0 on"));
+    }
+
+    #[test]
+    fn a_resolution_is_a_number() {
+        assert_eq!(parse_resolution("10k"), Ok(10_000));
+        for text in ["max", "0", "x", "21M"] {
+            assert!(parse_resolution(text).unwrap_err().contains("1 to 20M"), "{text}");
         }
     }
 

@@ -7,7 +7,9 @@ use super::Outcome;
 use crate::pktgen::pace::Profile;
 use crate::pktgen::search::{Search, Verdict};
 use crate::pktgen::{Bench, PktgenError, Place, Plan, Protocol, Setup, Sizes, Trial, Way, next_hop};
-use arguments::{Mac, Ramp, Rate, parse_duration, parse_loss};
+use arguments::{
+    Mac, Ramp, Rate, parse_clients, parse_cpu, parse_duration, parse_flows, parse_loss, parse_resolution, parse_vip,
+};
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use report::Report;
@@ -41,16 +43,16 @@ pub(super) struct Pktgen {
     #[arg(long, value_name = "NAME")]
     sink_namespace: Option<String>,
     /// Address and port that packets are sent to, IPv4 or [IPv6]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_vip)]
     vip: SocketAddr,
     /// Link address that frames are sent to; unless given, that of the next hop by the kernel's routes and neighbours
     #[arg(long, value_name = "MAC")]
     to: Option<Mac>,
     /// Addresses that packets are from; unless given 198.18.0.0/15 (RFC 2544) or 2001:2::/48 (RFC 5180)
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, value_name = "PREFIX", value_parser = parse_clients)]
     clients: Option<IpNet>,
     /// Number of flows: different clients' addresses first, then ports from 1024 on
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = parse_flows)]
     flows: u32,
     /// udp unless given; tcp opens each flow by SYN, SYN/ACK and ACK, then sends data
     #[arg(long)]
@@ -77,8 +79,8 @@ pub(super) struct Pktgen {
     #[arg(long)]
     search: bool,
     /// Packets a second to which --search finds the rate; a hundredth of the highest unless given
-    #[arg(long, value_name = "PPS", requires = "search")]
-    resolution: Option<Rate>,
+    #[arg(long, value_name = "PPS", requires = "search", value_parser = parse_resolution)]
+    resolution: Option<u32>,
     /// Percentage of lost packets that --search bears, 0 to 50
     #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = parse_loss, requires = "search")]
     loss: u64,
@@ -86,7 +88,7 @@ pub(super) struct Pktgen {
     #[arg(long)]
     echo: bool,
     /// CPU that the sender stays on
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_cpu)]
     cpu: Option<usize>,
     /// One JSON object instead of text
     #[arg(long)]
@@ -141,35 +143,30 @@ impl Pktgen {
         let mut bench = Bench::new(&setup, plan, stop)?;
         report.mode = bench.sink().mode().name();
         report.opened = bench.open()?;
-        let interrupted = match self.search {
-            true => self.look_for_rate(&mut bench, &mut report, out)?,
-            false => self.send_once(&mut bench, &mut report)?,
-        };
+        match (bench.interrupted(), self.search) {
+            (true, _) => {}
+            (false, true) => self.look_for_rate(&mut bench, &mut report, out)?,
+            (false, false) => report.trial = Some(bench.trial(self.profile(), if self.ramp.is_some() { PARTS } else { 1 })?),
+        }
+        let interrupted = bench.interrupted();
         // Programs are gone before anything is said: whoever reads may stop reading.
         drop(bench);
         report.print(out)?;
-        anyhow::ensure!(!interrupted, "interrupted: the figures are of what was sent until then");
-        Ok(())
+        match (interrupted, &report.trial) {
+            (true, Some(_)) => anyhow::bail!("interrupted: the figures are of what was sent until then"),
+            (true, None) => anyhow::bail!("interrupted before anything was measured"),
+            (false, _) => report.failure().map_or(Ok(()), |failure| Err(anyhow::anyhow!(failure))),
+        }
     }
 
-    fn send_once(&self, bench: &mut Bench, report: &mut Report) -> anyhow::Result<bool> {
-        let parts = if self.ramp.is_some() { PARTS } else { 1 };
-        let trial = bench.trial(self.profile(), parts)?;
-        let interrupted = trial.interrupted;
-        report.trial = Some(trial);
-        Ok(interrupted)
-    }
-
-    fn look_for_rate(&self, bench: &mut Bench, report: &mut Report, out: &mut dyn Write) -> anyhow::Result<bool> {
+    fn look_for_rate(&self, bench: &mut Bench, report: &mut Report, out: &mut dyn Write) -> anyhow::Result<()> {
         let highest = self.rate.map_or(HIGHEST, |rate| if rate.0 == 0 { Rate::MOST } else { rate.0 });
-        let resolution = self.resolution.map_or(highest / 100, |rate| rate.0);
+        let resolution = self.resolution.unwrap_or(highest / 100);
         let search = Search { highest, resolution, tolerance: self.loss };
         let mut best: Option<(u32, u32, Trial)> = None;
-        let mut interrupted = false;
         let found = search.run(|rate| {
             let trial = bench.trial(Profile { from: rate, to: rate, nanos: self.duration.as_nanos() as u64 }, 1)?;
             if trial.interrupted {
-                interrupted = true;
                 return Ok(None);
             }
             let verdict = self.verdict(&trial);
@@ -184,12 +181,12 @@ impl Pktgen {
         // A sender that could not reach the rate is what was found, not the device: the report says so.
         report.asked = best.as_ref().map(|(_, rate, _)| *rate);
         report.trial = best.map(|(.., trial)| trial);
-        Ok(interrupted)
+        Ok(())
     }
 
     fn verdict(&self, trial: &Trial) -> Verdict {
-        let offered = trial.sent.frames as f64 * 1e9 / trial.sent.nanos.max(1) as f64;
-        Verdict { offered: offered as u32, sent: trial.sent.frames, lost: report::lost(trial, self.echo) }
+        let offered = report::per_second(trial.sent.frames, trial.sent.nanos).unwrap_or(0.0);
+        Verdict { offered: offered.round() as u32, sent: trial.sent.frames, lost: report::lost(trial, self.echo) }
     }
 
     fn profile(&self) -> Profile {

@@ -3,8 +3,7 @@
 use super::super::table::Table;
 use super::Pktgen;
 use crate::pktgen::search::Verdict;
-use crate::pktgen::{Arrived, Plan, Setup, Trial};
-use hdrhistogram::Histogram;
+use crate::pktgen::{Arrived, Plan, Setup, Times, Trial};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
@@ -13,6 +12,10 @@ use std::io::{self, Write};
 pub(super) struct Report {
     what: String,
     ends: String,
+    source: String,
+    sink: String,
+    /// Packets leave at one interface and come to another; else only what comes back to the one is counted.
+    two_ends: bool,
     echo: bool,
     json: bool,
     parts: bool,
@@ -46,6 +49,9 @@ impl Report {
         Self {
             what: format!("{plan} to {}, {of}, {sizes}", command.vip),
             ends: format!("{} from {} to {}", command.sender.name(), setup.source.interface, setup.sink.interface),
+            source: setup.source.interface.clone(),
+            sink: setup.sink.interface.clone(),
+            two_ends: setup.source != setup.sink,
             echo: command.echo,
             json: command.json,
             parts: command.ramp.is_some(),
@@ -104,8 +110,8 @@ impl Report {
         let nanos = trial.sent.nanos;
         let mut table = Table::new(&["", "packets", "packets/s", "Mbit/s"]);
         let mut row = |name: &str, frames: u64, bytes: u64| {
-            let bits = per_second((bytes + 4 * frames) * 8, nanos) / 1e6;
-            table.row([name.to_owned(), frames.to_string(), format!("{:.0}", per_second(frames, nanos)), format!("{bits:.1}")]);
+            let bits = per_second((bytes + 4 * frames) * 8, nanos).map_or_else(nothing, |bits| format!("{:.1}", bits / 1e6));
+            table.row([name.to_owned(), frames.to_string(), format_rate(frames, nanos), bits]);
         };
         row("sent", trial.sent.frames, trial.sent.bytes);
         row("received", trial.arrived.frames, trial.arrived.bytes);
@@ -117,21 +123,43 @@ impl Report {
         let Arrived { late, duplicates, .. } = trial.arrived;
         let share = lost as f64 * 100.0 / trial.sent.frames.max(1) as f64;
         writeln!(out, "lost {lost} ({share:.4} %), out of order {late}, duplicates {duplicates}")?;
-        let offered = per_second(trial.sent.frames, nanos);
-        match self.asked {
-            Some(asked) if offered < f64::from(asked) * 0.98 => {
-                writeln!(out, "the sender was too slow: {offered:.0} of {asked} packets a second")
-            }
-            _ => Ok(()),
+        if trial.kept_up() == Some(false) {
+            let due = trial.profile.due(nanos).unwrap_or(0.0) * 1e9 / nanos as f64;
+            writeln!(out, "the sender was too slow: {} of {due:.0} packets a second", format_rate(trial.sent.frames, nanos))?;
+        }
+        if !self.two_ends && trial.arrived.frames == 0 {
+            writeln!(out, "nothing came back to {}: without --sink nothing else is counted", self.sink)?;
+        }
+        Ok(())
+    }
+
+    /// Why it is none, though it was made to the end.
+    pub(super) fn failure(&self) -> Option<String> {
+        let (source, sink) = (&self.source, &self.sink);
+        let Some(trial) = &self.trial else {
+            return Some("no rate that was tried passed; --resolution says how low it looks, --loss what it bears".into());
+        };
+        let nothing_came = [(&trial.arrived, format!("arrived at {sink}")), (&trial.replies, format!("came back to {source}"))];
+        let sides = if !self.two_ends { 0 } else { 1 + usize::from(self.echo) };
+        let missing = nothing_came.into_iter().take(sides).find(|(arrived, _)| arrived.frames == 0);
+        let hint = match self.mode {
+            "generic" => format!("; XDP at {sink} is generic, where a veth drops live frames: --sender af-xdp does without"),
+            _ => String::new(),
+        };
+        match missing {
+            _ if trial.sent.frames == 0 => Some(format!("nothing was sent out of {source}")),
+            Some((_, what)) => Some(format!("nothing {what}: all {} packets were lost{hint}", trial.sent.frames)),
+            None => None,
         }
     }
 
     fn print_latency(&self, trial: &Trial, out: &mut dyn Write) -> io::Result<()> {
         let mut table = Table::new(&["latency, µs", "p50", "p99", "p99.9", "max"]);
         let mut row = |name: &str, arrived: &Arrived| {
-            let times = arrived.latency();
-            let quantile = |part| micros(times.value_at_quantile(part));
-            table.row([name.to_owned(), quantile(0.5), quantile(0.99), quantile(0.999), micros(arrived.slowest)]);
+            let times = arrived.times();
+            let time = |part: fn(Times) -> u64| times.map(part).map_or_else(nothing, micros);
+            let [p50, p99] = [time(|times| times.p50), time(|times| times.p99)];
+            table.row([name.to_owned(), p50, p99, time(|times| times.p99_9), time(|times| times.most)]);
         };
         row("one way", &trial.arrived);
         if self.echo {
@@ -144,16 +172,17 @@ impl Report {
         let mut table = Table::new(&["from s", "to s", "offered pps", "received pps", "p50 µs", "p99 µs", "p99.9 µs"]);
         for part in &trial.rows {
             let come = if self.echo { &part.replies } else { &part.arrived };
-            let times = come.latency();
+            let times = come.times();
+            let time = |part: fn(Times) -> u64| times.map(part).map_or_else(nothing, micros);
             let seconds = |nanos: u64| format!("{:.2}", nanos as f64 / 1e9);
             table.row([
                 seconds(part.begin),
                 seconds(part.begin + part.nanos),
-                format!("{:.0}", per_second(part.sent, part.nanos)),
-                format!("{:.0}", per_second(come.frames, part.nanos)),
-                micros(times.value_at_quantile(0.5)),
-                micros(times.value_at_quantile(0.99)),
-                micros(times.value_at_quantile(0.999)),
+                format_rate(part.sent, part.nanos),
+                format_rate(come.frames, part.nanos),
+                time(|times| times.p50),
+                time(|times| times.p99),
+                time(|times| times.p99_9),
             ]);
         }
         table.print(out)
@@ -163,7 +192,7 @@ impl Report {
         let parts = |trial: &Trial| -> Vec<Value> {
             let part = |row: &crate::pktgen::Row| {
                 json!({ "begin_ns": row.begin, "nanos": row.nanos, "sent": row.sent, "received": row.arrived.frames,
-                        "came_back": row.replies.frames, "latency_ns": quantiles(&row.arrived.latency()) })
+                        "came_back": row.replies.frames, "latency_ns": quantiles(&row.arrived) })
             };
             if self.parts { trial.rows.iter().map(part).collect() } else { Vec::new() }
         };
@@ -186,6 +215,7 @@ impl Report {
             "sent_bytes": trial.sent.bytes,
             "nanos": trial.sent.nanos,
             "offered_pps": per_second(trial.sent.frames, trial.sent.nanos),
+            "kept_up": trial.kept_up(),
             "received": arrived(&trial.arrived),
             "came_back": arrived(&trial.replies),
             "lost": lost(trial, self.echo),
@@ -196,19 +226,32 @@ impl Report {
 
 fn arrived(arrived: &Arrived) -> Value {
     let Arrived { frames, bytes, duplicates, late, .. } = arrived;
-    json!({ "frames": frames, "bytes": bytes, "duplicates": duplicates, "out_of_order": late,
-            "latency_ns": quantiles(&arrived.latency()), "min_ns": arrived.fastest, "max_ns": arrived.slowest })
+    let times = arrived.times();
+    json!({ "frames": frames, "bytes": bytes, "duplicates": duplicates, "out_of_order": late, "latency_ns": quantiles(arrived),
+            "min_ns": times.map(|times| times.least), "max_ns": times.map(|times| times.most) })
 }
 
-fn quantiles(times: &Histogram<u64>) -> Value {
-    let at = |part| times.value_at_quantile(part);
-    json!({ "count": times.len(), "p50": at(0.5), "p99": at(0.99), "p99_9": at(0.999), "max": times.max() })
+fn quantiles(arrived: &Arrived) -> Value {
+    let times = arrived.times();
+    let at = |part: fn(Times) -> u64| times.map(part);
+    json!({ "count": at(|times| times.count).unwrap_or(0), "p50": at(|times| times.p50), "p99": at(|times| times.p99),
+            "p99_9": at(|times| times.p99_9), "max": at(|times| times.most) })
 }
 
-fn per_second(number: u64, nanos: u64) -> f64 {
-    number as f64 * 1e9 / nanos.max(1) as f64
+/// `None` where no time went by: nothing was measured.
+pub(super) fn per_second(number: u64, nanos: u64) -> Option<f64> {
+    (nanos > 0).then(|| number as f64 * 1e9 / nanos as f64)
+}
+
+fn format_rate(number: u64, nanos: u64) -> String {
+    per_second(number, nanos).map_or_else(nothing, |rate| format!("{rate:.0}"))
 }
 
 fn micros(nanos: u64) -> String {
     format!("{:.1}", nanos as f64 / 1e3)
+}
+
+/// In place of a number that nobody measured.
+fn nothing() -> String {
+    "-".to_owned()
 }
