@@ -41,6 +41,7 @@ pub struct Bench {
     standing: [Standing; 2],
     plan: Plan,
     way: Way,
+    echo: bool,
     run: u32,
     trials: u8,
     stop: Arc<AtomicBool>,
@@ -139,7 +140,18 @@ impl Bench {
         };
         let standing = [Standing::open(source)?, Standing::open(sink)?];
         let run = now() as u32 & 0x3f_ffff;
-        Ok(Self { source: source_end, sink: sink_end, sender, standing, plan, way: setup.way, run, trials: 0, stop })
+        Ok(Self {
+            source: source_end,
+            sink: sink_end,
+            sender,
+            standing,
+            plan,
+            way: setup.way,
+            echo: setup.echo,
+            run,
+            trials: 0,
+            stop,
+        })
     }
 
     /// The end that packets arrive at.
@@ -188,8 +200,7 @@ impl Bench {
         let (sent, mut looks) = self.carry_out(&order, parts)?;
         self.settle(|bench| Ok(bench.sink.arrived(0)?.frames), sent.frames)?;
         let arrived = self.sink.arrived(0)?;
-        // What the sink reflects is on its way back the moment it was counted.
-        let expected = if self.replies()?.frames > 0 { arrived.frames } else { 0 };
+        let expected = if self.echo { arrived.frames } else { 0 };
         self.settle(|bench| Ok(bench.replies()?.frames), expected)?;
         let replies = self.replies()?;
         let progress = Progress { frames: sent.frames, nanos: sent.nanos };

@@ -33,13 +33,17 @@ fn with_link(name: &str, test: impl FnOnce(&Namespace, &Namespace)) {
         return;
     }
     let (a, b) = (Namespace::new("a"), Namespace::new("b"));
-    a.ip(&format!("link add name eth0 type veth peer name eth0 address {BACKEND} netns {}\nlink set eth0 up", b.path()));
-    b.ip("link set eth0 up\naddress add 10.9.0.2/24 dev eth0\naddress add fd09::2/64 dev eth0 nodad");
-    a.ip("address add 10.9.0.1/24 dev eth0\naddress add fd09::1/64 dev eth0 nodad");
+    lay_link(&a, &b);
     test(&a, &b);
     for namespace in [&a, &b] {
         assert!(!namespace.run("ip -d link show eth0").contains("prog/xdp"), "a program is left behind");
     }
+}
+
+fn lay_link(a: &Namespace, b: &Namespace) {
+    a.ip(&format!("link add name eth0 type veth peer name eth0 address {BACKEND} netns {}\nlink set eth0 up", b.path()));
+    b.ip("link set eth0 up\naddress add 10.9.0.2/24 dev eth0\naddress add fd09::2/64 dev eth0 nodad");
+    a.ip("address add 10.9.0.1/24 dev eth0\naddress add fd09::1/64 dev eth0 nodad");
 }
 
 fn is_root() -> bool {
@@ -58,11 +62,21 @@ fn assert_all_came(answer: &Value, wanted: u64, echo: bool) -> u64 {
         assert_eq!(figures[side]["latency_ns"]["count"], expected, "a time for each: {answer:#}");
         assert_eq!(figures[side]["duplicates"], 0, "{side}: {answer:#}");
     }
-    let times = &figures["received"];
-    let [least, most, middle] =
-        [&times["min_ns"], &times["max_ns"], &times["latency_ns"]["p50"]].map(|time| time.as_u64().expect("a number"));
-    assert!(0 < least && least <= middle && middle <= most + most / 500, "{answer:#}");
+    let (times, quantiles) = (&figures["received"], &figures["received"]["latency_ns"]);
+    let ordered = [&times["min_ns"], &quantiles["p50"], &quantiles["p99"], &quantiles["p99_9"], &times["max_ns"]]
+        .map(|time| time.as_u64().expect("a number"));
+    assert!(0 < ordered[0] && ordered.is_sorted(), "{answer:#}");
+    assert_eq!(quantiles["max"], times["max_ns"], "one maximum: {answer:#}");
+    assert_is_no_faster_than_asked(&answer["asked_pps"], figures);
     sent
+}
+
+/// A sender may be late. It has kept up when it was not.
+fn assert_is_no_faster_than_asked(asked: &Value, figures: &Value) {
+    let Some(asked) = asked.as_f64() else { return };
+    let offered = figures["offered_pps"].as_f64().expect("a number");
+    assert!(offered <= asked, "{offered} of {asked}: {figures:#}");
+    assert_eq!(figures["kept_up"], offered >= asked * 0.98, "{offered} of {asked}: {figures:#}");
 }
 
 #[test]
@@ -87,8 +101,9 @@ fn a_ramp_is_told_in_parts_and_a_flood_comes_from_everywhere() {
         let answer = generate(a, (b, "eth0"), "--vip 10.9.0.2:7 --ramp 200:800:0.5");
         let sent = assert_all_came(&answer, BATCH, false);
         let parts: Vec<u64> = answer["parts"].as_array().unwrap().iter().map(|part| part["received"].as_u64().unwrap()).collect();
-        assert_eq!((parts.len(), parts.iter().sum::<u64>()), (10, sent), "{answer:#}");
-        assert!(parts[0] < parts[8], "{parts:?}");
+        // Who looks may be held up over a border: then two parts are one.
+        assert!((2..=10).contains(&parts.len()), "{answer:#}");
+        assert_eq!(parts.iter().sum::<u64>(), sent, "{answer:#}");
         let answer = generate(a, (b, "eth0"), "--vip 10.9.0.2:7 --syn-flood --rate 1k --duration 0.25");
         assert_all_came(&answer, BATCH, false);
         assert_eq!(answer["flows_open"], Value::Null);
@@ -96,12 +111,134 @@ fn a_ramp_is_told_in_parts_and_a_flood_comes_from_everywhere() {
 }
 
 #[test]
+fn no_part_of_a_ramp_is_faster_than_the_ramp_there() {
+    with_link("pktgen_parts", |a, b| {
+        for sender in ["live-frames", "af-xdp"] {
+            let answer = generate(a, (b, "eth0"), &format!("--vip 10.9.0.2:7 --flows 1 --ramp 1k:200k:0.5 --sender {sender}"));
+            for part in answer["parts"].as_array().unwrap() {
+                let [begin, nanos, sent] = ["begin_ns", "nanos", "sent"].map(|name| part[name].as_f64().expect("a number"));
+                let highest = 1e3 + 199e3 * ((begin + nanos) / 500e6).min(1.0);
+                // A sender that was held up makes up for 64 frames.
+                assert!(sent <= highest * nanos / 1e9 + 64.0 + 10.0, "{sender}: {part}\n{answer:#}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_search_ends_at_the_highest_rate_where_nothing_is_lost() {
     with_link("pktgen_search", |a, b| {
-        let answer = generate(a, (b, "eth0"), "--vip 10.9.0.2:7 --search --rate 1k --duration 0.25");
-        let found = answer["search"]["throughput_pps"].as_u64().unwrap();
-        assert!((1..=1_100).contains(&found), "{answer:#}");
-        assert_eq!(answer["search"]["trials"].as_array().unwrap().len(), 1, "the first trial passed: {answer:#}");
+        for rate in [1000, 50] {
+            let answer = generate(a, (b, "eth0"), &format!("--vip 10.9.0.2:7 --search --rate {rate} --duration 0.25"));
+            let found = answer["search"]["throughput_pps"].as_u64().unwrap();
+            assert!((1..=rate).contains(&found), "{answer:#}");
+            assert_eq!(answer["search"]["trials"].as_array().unwrap().len(), 1, "the first trial passed: {answer:#}");
+        }
+    });
+}
+
+#[test]
+fn one_packet_has_the_rate_that_it_was_due_at() {
+    with_link("pktgen_one", |a, b| {
+        let answer = generate(a, (b, "eth0"), "--vip 10.9.0.2:7 --flows 1 --rate 1 --duration 0.1");
+        assert_eq!(assert_all_came(&answer, 1, false), 1);
+        assert_eq!(answer["figures"]["offered_pps"], 1.0, "{answer:#}");
+    });
+}
+
+/// Runs it and makes it fail: what it printed.
+fn fails(source: &Namespace, sink: (&Namespace, &str), arguments: &str) -> Finished {
+    let finished = run_within(pktgen(source, sink, arguments), Duration::from_secs(60));
+    assert_eq!(finished.code(), Some(1), "{arguments}: {finished}");
+    finished
+}
+
+#[test]
+fn what_shows_nothing_is_a_failure() {
+    with_link("pktgen_nothing", |a, b| {
+        // Too large for native XDP: so it is generic, and a veth drops live frames.
+        for namespace in [a, b] {
+            namespace.ip("link set eth0 mtu 9000");
+        }
+        let finished = fails(a, (b, "eth0"), "--vip 10.9.0.2:7 --rate 1k --duration 0.1");
+        assert!(finished.stderr.contains("nothing arrived at eth0"), "{finished}");
+        assert!(finished.stdout.contains("0 of 1024 flows open") && !finished.stdout.contains("0.0 "), "{finished}");
+        let finished = fails(a, (b, "eth0"), "--vip 10.9.0.2:7 --rate 1k --duration 0.1 --json");
+        let answer: Value = serde_json::from_str(&finished.stdout).expect("JSON");
+        let received = &answer["figures"]["received"];
+        for none in [&received["max_ns"], &received["min_ns"], &received["latency_ns"]["p50"], &received["latency_ns"]["max"]] {
+            assert_eq!(*none, Value::Null, "{answer:#}");
+        }
+        let finished = fails(a, (b, "eth0"), "--vip 10.9.0.2:7 --search --rate 1k --resolution 500 --duration 0.1");
+        assert!(finished.stderr.contains("no rate that was tried passed"), "{finished}");
+
+        for namespace in [a, b] {
+            namespace.ip("link set eth0 mtu 1500");
+        }
+        let mut without_sink = a.command(env!("CARGO_BIN_EXE_weir"));
+        let line = "pktgen --interface eth0 --vip 10.9.0.2:7 --rate 1k --duration 0.1 --sender af-xdp";
+        without_sink.args(line.split_whitespace());
+        let finished = run_within(without_sink, Duration::from_secs(60));
+        assert!(finished.success() && finished.stdout.contains("nothing came back to eth0: without --sink"), "{finished}");
+    });
+}
+
+/// Packets that left by eth0, as the kernel counts them.
+fn left(namespace: &Namespace) -> u64 {
+    let text = namespace.run("cat /proc/net/dev");
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("eth0:")).expect("eth0");
+    line.split_whitespace().nth(9).expect("packets sent").parse().expect("a number")
+}
+
+/// Starts it, and has sent a hundred packets.
+fn start_sending(source: &Namespace, sink: (&Namespace, &str), arguments: &str, log: &std::path::Path) -> Background {
+    let before = left(source);
+    let mut running = Background::start(pktgen(source, sink, arguments), log);
+    wait_until("packets", Duration::from_secs(20), || {
+        assert_eq!(running.ended(), None, "{}", running.output());
+        (left(source) >= before + 100).then_some(())
+    });
+    running
+}
+
+#[test]
+fn who_is_interrupted_before_a_trial_invents_no_figures() {
+    with_link("pktgen_unopened", |a, b| {
+        for protocol in ["udp", "tcp"] {
+            let directory = tempfile::tempdir().unwrap();
+            let line = format!("--vip 10.9.0.2:7 --protocol {protocol} --flows 1000000 --rate 1M");
+            let mut running = start_sending(a, (b, "eth0"), &line, &directory.path().join("log"));
+            running.signal("INT");
+            let status = running.wait(Duration::from_secs(10)).expect("its end");
+            let output = running.output();
+            assert_eq!(status.code(), Some(1), "{output}");
+            assert!(
+                output.contains("interrupted") && !output.contains("packets/s") && !output.contains("flows open"),
+                "{output}"
+            );
+        }
+    });
+}
+
+#[test]
+fn an_interface_that_goes_ends_it_and_is_named() {
+    with_link("pktgen_gone", |a, b| {
+        let goes = |namespace: &Namespace, command: &str, sender: &str, how: &str| {
+            let directory = tempfile::tempdir().unwrap();
+            let line = format!("--vip 10.9.0.2:7 --flows 1 --rate 1k --duration 60 --sender {sender}");
+            let mut running = start_sending(a, (b, "eth0"), &line, &directory.path().join("log"));
+            namespace.ip(command);
+            let status = running.wait(Duration::from_secs(10)).expect("its end");
+            let output = running.output();
+            assert_eq!(status.code(), Some(1), "{output}");
+            assert!(output.contains("interface eth0 is gone") && output.contains(how), "{sender}: {output}");
+        };
+        for sender in ["live-frames", "af-xdp"] {
+            goes(b, "link set eth0 down", sender, "it was set down");
+            b.ip("link set eth0 up");
+            goes(a, "link delete eth0", sender, "it was deleted");
+            lay_link(a, b);
+        }
     });
 }
 
@@ -139,6 +276,10 @@ fn what_cannot_be_done_is_refused_in_words() {
             assert!(words.iter().all(|word| finished.stderr.contains(word)), "{arguments}: {finished}");
         };
         says("--vip 10.9.0.2:7 --rate 0", 2, &["allowed: 1 to 20M"]);
+        says("--vip 10.9.0.2", 2, &["--vip", "'10.9.0.2'", "allowed: an address and a port"]);
+        says("--vip 10.9.0.2:7 --clients xyz", 2, &["--clients", "'xyz'", "allowed: a prefix"]);
+        says("--vip 10.9.0.2:7 --cpu 1000", 2, &["--cpu 1000", "allowed: "]);
+        says("--vip 10.9.0.2:7 --search --resolution max", 2, &["--resolution", "allowed: 1 to 20M"]);
         says("--vip 10.9.0.2:7 --size 20", 2, &["--size 20", "64", "1518"]);
         says("--vip 10.9.0.2:7 --clients fd00::/64", 2, &["family"]);
         says("--vip 10.77.0.2:7", 1, &["no route", "--to MAC"]);
