@@ -225,7 +225,7 @@ fn an_interface_that_goes_ends_it_and_is_named() {
     with_link("pktgen_gone", |a, b| {
         let goes = |namespace: &Namespace, command: &str, sender: &str, how: &str| {
             let directory = tempfile::tempdir().unwrap();
-            let line = format!("--vip 10.9.0.2:7 --flows 1 --rate 1k --duration 60 --sender {sender}");
+            let line = format!("--vip 10.9.0.2:7 --to {BACKEND} --flows 1 --rate 1k --duration 60 --sender {sender}");
             let mut running = start_sending(a, (b, "eth0"), &line, &directory.path().join("log"));
             namespace.ip(command);
             let status = running.wait(Duration::from_secs(10)).expect("its end");
