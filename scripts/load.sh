@@ -67,8 +67,10 @@ offer() {
     answered
 }
 
-# find_capacity : sets $capacity, what weir lets through of far more. Far more is what it loses 5 % of at least: a busy machine alone loses a few of any load,
-# and where all comes through, that is what the generator can, not weir.
+# too_much LOST : whether a load is above what weir can: it loses 5 % at least. A busy machine alone loses a few of any load.
+too_much() { awk -v lost="$1" 'BEGIN { exit !(lost >= 5) }'; }
+
+# find_capacity : sets $capacity, what weir lets through of too much. Where all comes through, that is what the generator can, not weir.
 find_capacity() {
     local of=$directory/highest offered lost
     say "Looking for the capacity: $highest packets a second asked for, $runs times"
@@ -76,7 +78,7 @@ find_capacity() {
     offered=$(column 1 "$of") lost=$(column 3 "$of")
     capacity=$(column 2 "$of" | awk '{ printf "%d", $1 }')
     printf 'offered %.0f, received %d, lost %.2f %% %s\n' "$offered" "$capacity" "$lost" "$(shortfall "$offered" "$highest")"
-    awk -v lost="$lost" 'BEGIN { exit !(lost >= 5) }' ||
+    too_much "$lost" ||
         die "no capacity was found: less than 5 % was lost of what was offered. --highest says what to ask for; the generator needs core 0 for itself"
     # One per cent of it is offered, too.
     [ "$capacity" -ge 1000 ] || die "no capacity was found: only $capacity packets a second come through"
