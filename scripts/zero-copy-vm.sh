@@ -114,6 +114,7 @@ fetch
 build_tests
 [ -z "$only" ] || choose_guests
 build_image "$directory/image"
+tsc_khz=$("$tests" --tsc-khz)
 say "Running the guests: ${guests[*]}"
 begun=$SECONDS
 run_guests "${guests[@]}"

@@ -46,6 +46,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/kernel/rss.rs", "the promise that its structures are what the ethtool ioctl copies"),
     ("src/pktgen/live.rs", "bpf(2) has no wrapper for running a program on live frames, nor has pthread_kill"),
     ("tests/zero_copy/comparison/wire.rs", "the address of a raw packet socket has no safe constructor"),
+    ("tests/zero_copy/clock.rs", "the time-stamp counter is read by an instruction"),
     ("tests/support/namespace.rs", "unshare, setns and prctl have no safe wrapper in the dependencies"),
 ];
 

@@ -82,7 +82,7 @@ start_guest() {
         -L "$tools/usr/share/qemu" -L "$tools/usr/share/seabios" -nodefaults -no-user-config -no-reboot -display none -serial stdio
         -accel tcg,thread=multi -machine q35 -cpu $CPU -smp $cpus -m 1536
         -kernel "$vmlinuz" -initrd "$directory/image"
-        -append "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off random.trust_cpu=on net.ifnames=0 tsc=reliable no_timer_check audit=0 $MEMORY $KERNEL -- $*")
+        -append "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off random.trust_cpu=on net.ifnames=0 tsc=reliable tsc_early_khz=$tsc_khz no_timer_check audit=0 $MEMORY $KERNEL -- $*")
     # shellcheck disable=SC2207 # words are meant
     command+=($(cards "$guest"))
     # A network namespace of its own: nothing in it but what `bridges` makes. Nothing of it outlives this script, however that ends.

@@ -2,7 +2,7 @@
 //!
 //! `sudo scripts/zero-copy-vm.sh` builds that machine and runs this program in it; anywhere else it only says so. One scenario after
 //! the other, for all of them use the same cards; docs/testing.md says what they show and what they cannot. `--list GUEST` names those
-//! of a guest, anywhere.
+//! of a guest, and `--tsc-khz` says how fast a guest's clock is, anywhere.
 
 #[path = "../support/mod.rs"]
 #[allow(unreachable_pub, dead_code, unused_imports)] // `pub` means: for the tests, and some of it for those of the other program
@@ -10,6 +10,7 @@ mod support;
 
 mod carriers;
 mod channels;
+mod clock;
 mod comparison;
 mod ends;
 mod generator;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 fn scenarios(guest: &str) -> Vec<Scenario> {
     match guest {
         "virtio" => {
-            let own = vec![modes::without_zero_copy(), service::two_arms(1), generator::of_the_kernel(1)];
+            let own = vec![modes::without_zero_copy(), modes::polled(), service::two_arms(1), generator::of_the_kernel(1)];
             own.into_iter().chain(others(1)).collect()
         }
         "virtio-ends" => ends::scenarios(1),
@@ -43,13 +44,7 @@ fn scenarios(guest: &str) -> Vec<Scenario> {
 
 /// What else goes on while weir stays, on cards with this many queues.
 fn others(queues: u32) -> Vec<Scenario> {
-    vec![
-        service::one_arm(queues),
-        own_traffic::sessions(queues),
-        own_traffic::vlan(queues),
-        modes::others(queues),
-        modes::polled(queues),
-    ]
+    vec![service::one_arm(queues), own_traffic::sessions(queues), own_traffic::vlan(queues), modes::others(queues)]
 }
 
 fn main() -> ExitCode {
@@ -58,6 +53,10 @@ fn main() -> ExitCode {
         (Ok(guest), _) => guest::run(&guest, scenarios(&guest)),
         (Err(_), [list, guest]) if list == "--list" => {
             scenarios(guest).iter().for_each(|scenario| println!("{}", scenario.name));
+            ExitCode::SUCCESS
+        }
+        (Err(_), [clock]) if clock == "--tsc-khz" => {
+            println!("{}", clock::tsc_khz());
             ExitCode::SUCCESS
         }
         (Err(_), _) => {
