@@ -198,9 +198,11 @@ fn iperf3_with_large_datagrams() {
         for family in Family::BOTH {
             for way in ["", "--reverse"] {
                 let moved = iperf3(&lab.client, &lab.backends[0], family.vip(), &format!("-u -l 8000 -b 40M -t 2 {way}"));
-                assert!(moved.bytes > 5_000_000 && moved.lost_percent < 1.0, "{family:?} {way}: {moved:?}");
+                assert!(moved.bytes > 5_000_000 && moved.lost_percent < 10.0, "{family:?} {way}: {moved:?}");
             }
         }
+        // As in bulk.rs: what iperf3 has no room for while the machine does something else is lost by the kernel. weir may lose nothing.
+        assert_eq!(lab.weir().drops(), BTreeMap::new(), "drops of weir");
     });
 }
 
