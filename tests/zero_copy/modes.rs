@@ -71,6 +71,7 @@ pub(crate) fn polled() -> Scenario {
             lab.config.more = "[worker]\nidle = \"spin\"\nbusy_poll = true\n".into();
             lab.start_weir();
             check_modes(lab.weir(), 1, "zero-copy");
+            assert!(!lab.weir().log().contains("busy_poll polls nothing"), "a driver that names its NAPI:\n{}", lab.weir().log());
             put_off_interrupts(lab, 1_000_000, 10_000_000_000);
             serve(lab);
             put_off_interrupts(lab, 0, 0);

@@ -54,6 +54,15 @@ pub(super) fn set_busy_poll_budget(fd: RawFd, packets: u32) -> io::Result<()> {
     set(fd, libc::SOL_SOCKET, SO_BUSY_POLL_BUDGET, packets)
 }
 
+/// The NAPI that the socket's calls poll, by its number; 0: none is known, and nothing is polled.
+pub(super) fn napi(fd: RawFd) -> io::Result<u32> {
+    let (mut value, mut length) = (0u32, size_of::<u32>() as libc::socklen_t);
+    // SAFETY: the value lives through the call and `length` is its size.
+    let done =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_INCOMING_NAPI_ID, (&raw mut value).cast(), &raw mut length) };
+    if done == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
 fn set(fd: RawFd, level: libc::c_int, option: libc::c_int, value: u32) -> io::Result<()> {
     let length = size_of::<u32>() as libc::socklen_t;
     // SAFETY: the value lives through the call and `length` is its size.

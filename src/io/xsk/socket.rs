@@ -108,6 +108,14 @@ impl QueueSocket {
             options::set_prefer_busy_poll(self.fd).map_err(failed("SO_PREFER_BUSY_POLL"))?;
             options::set_busy_poll(self.fd, busy_poll.microseconds).map_err(failed("SO_BUSY_POLL"))?;
             options::set_busy_poll_budget(self.fd, busy_poll.budget).map_err(failed("SO_BUSY_POLL_BUDGET"))?;
+            if options::napi(self.fd).map_err(failed("SO_INCOMING_NAPI_ID"))? == 0 {
+                let Binding { interface, queue, .. } = &self.binding;
+                tracing::warn!(
+                    interface,
+                    queue,
+                    "busy_poll polls nothing: the kernel knows no NAPI of this queue; its driver does not say (veth's), or, before Linux 6.13, no frame has come yet"
+                );
+            }
         }
         Ok(())
     }
