@@ -78,3 +78,22 @@ fn both_workers_moved(lab: &mut Lab) {
     let drops = lab.weir().drops();
     assert!(!drops.keys().any(|reason| reason.starts_with("tcp_")), "refused by tracking: {drops:?}");
 }
+
+/// A worker that asks the driver in every round, where the driver has nothing to say.
+#[test]
+fn busy_polling_on_veth_serves_and_says_that_it_polls_nothing() {
+    run("busy_poll", Layout::two_arm(), |lab| {
+        lab.config = lab.config.clone().with_web([1, 1, 1]);
+        lab.config.more = "[worker]\nidle = \"spin\"\nbusy_poll = true\n".into();
+        lab.start_weir();
+        let log = lab.weir().log();
+        for interface in ["outside", "inside"] {
+            let said = log.lines().any(|line| line.contains("busy_poll polls nothing") && line.contains(interface));
+            assert!(said, "nothing is said of {interface}:\n{log}");
+        }
+        for family in Family::BOTH {
+            spread_of_requests(&lab.client, &family.url("name"), 100);
+        }
+        lab.weir().check_conservation();
+    });
+}
